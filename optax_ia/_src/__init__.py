@@ -1,0 +1,1 @@
+"""Shared, private parts of the core. Nothing here is public API."""

@@ -1,0 +1,82 @@
+"""The papers' baselines: Optax's own rules with decay and a recorded rate.
+
+Not exported: users of these have ``optax``. The registry lists them so that every
+optimiser of a comparison takes the same arguments and reports its learning rate.
+"""
+
+from typing import Any
+
+import optax
+
+from optax_ia._src.types import Mask
+from optax_ia.decay import decoupled_decay, l2_decay
+from optax_ia.schedules import scale_by_learning_rate
+
+
+def sgd(
+    learning_rate: optax.ScalarOrSchedule = 0.1,
+    momentum: float = 0.9,
+    *,
+    nesterov: bool = False,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.sgd`` with momentum and L2 decay."""
+    return optax.chain(
+        l2_decay(weight_decay, mask),
+        optax.trace(decay=momentum, nesterov=nesterov),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+def _l2_chain(rule, learning_rate, weight_decay, mask):
+    return optax.chain(
+        l2_decay(weight_decay, mask), rule, scale_by_learning_rate(learning_rate)
+    )
+
+
+def adam(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    *,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.adam`` with L2 decay."""
+    rule = optax.scale_by_adam(b1, b2, eps)
+    return _l2_chain(rule, learning_rate, weight_decay, mask)
+
+
+def amsgrad(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    *,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.amsgrad`` with L2 decay."""
+    rule = optax.scale_by_amsgrad(b1, b2, eps)
+    return _l2_chain(rule, learning_rate, weight_decay, mask)
+
+
+def adamw(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    eps_root: float = 0.0,
+    *,
+    mu_dtype: Any = None,
+    weight_decay: optax.ScalarOrSchedule = 1e-4,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.adamw``."""
+    return optax.chain(
+        optax.scale_by_adam(b1, b2, eps, eps_root, mu_dtype),
+        decoupled_decay(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

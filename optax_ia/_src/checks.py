@@ -62,9 +62,10 @@ def check_learning_rate(name: str, value: Any) -> None:
         check_number(name, value, minimum=0)
 
 
-def check_params(name: str, params: Any) -> None:
-    """Raises ValueError if ``update`` was called without the parameters."""
+def check_params(name: str, params: Any) -> Any:
+    """The parameters; raises ValueError if ``update`` was called without them."""
     if params is None:
         raise ValueError(
             f"{name} needs the parameters: call update(grads, state, params)."
         )
+    return params

@@ -6,26 +6,28 @@ from typing import Any
 import jax
 import optax
 
+from optax_ia._src.scalars import bare_scalar
+
 
 @functools.singledispatch
-def read_diagnostics(state: Any) -> dict[str, jax.Array]:
+def read_diagnostics(state: Any) -> dict[str, Any]:
     """The scalars one state reports; a module registers its own state's reader."""
     del state
     return {}
 
 
 @read_diagnostics.register
-def _(state: optax.InjectStatefulHyperparamsState) -> dict[str, jax.Array]:
+def _(state: optax.InjectStatefulHyperparamsState) -> dict[str, Any]:
     return dict(state.hyperparams)
 
 
 @read_diagnostics.register
-def _(state: optax.MultiStepsState) -> dict[str, jax.Array]:
+def _(state: optax.MultiStepsState) -> dict[str, Any]:
     return {"mini_step": state.mini_step, "gradient_step": state.gradient_step}
 
 
 @read_diagnostics.register
-def _(state: optax.ApplyIfFiniteState) -> dict[str, jax.Array]:
+def _(state: optax.ApplyIfFiniteState) -> dict[str, Any]:
     return {"total_notfinite": state.total_notfinite}
 
 
@@ -76,7 +78,7 @@ def diagnostics(opt_state: optax.OptState) -> dict[str, jax.Array]:
             while unique in found:
                 unique = f"{name}/{number}"
                 number += 1
-            (found[unique],) = jax.tree.leaves(value)
+            found[unique] = bare_scalar(value)
 
     visit(opt_state)
     return found

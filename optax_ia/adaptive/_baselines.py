@@ -6,6 +6,7 @@ optimiser of a comparison takes the same arguments and reports its learning rate
 
 from typing import Any
 
+import jax
 import optax
 
 from optax_ia._src.types import Mask
@@ -15,7 +16,7 @@ from optax_ia.schedules import scale_by_learning_rate
 
 def sgd(
     learning_rate: optax.ScalarOrSchedule = 0.1,
-    momentum: float = 0.9,
+    momentum: jax.typing.ArrayLike = 0.9,
     *,
     nesterov: bool = False,
     weight_decay: optax.ScalarOrSchedule = 0.0,
@@ -37,9 +38,9 @@ def _l2_chain(rule, learning_rate, weight_decay, mask):
 
 def adam(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-8,
     *,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
@@ -51,9 +52,9 @@ def adam(
 
 def amsgrad(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-8,
     *,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
@@ -65,10 +66,10 @@ def amsgrad(
 
 def adamw(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    eps_root: float = 0.0,
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-8,
+    eps_root: jax.typing.ArrayLike = 0.0,
     *,
     mu_dtype: Any = None,
     weight_decay: optax.ScalarOrSchedule = 1e-4,

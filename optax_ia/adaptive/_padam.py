@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_ia._src import checks
+from optax_ia._src.scalars import increment
 from optax_ia._src.types import Mask
 from optax_ia.decay import decoupled_decay, l2_decay
 from optax_ia.schedules import scale_by_learning_rate
@@ -27,7 +28,7 @@ class ScaleByPadamState(NamedTuple):
     count: jax.Array
     mu: optax.Updates
     nu: optax.Updates
-    nu_max: optax.Updates | None
+    nu_max: Any
 
 
 def _power(base: jax.Array, exponent: Any) -> jax.Array:
@@ -143,7 +144,7 @@ def scale_by_padam(
 
     def update_fn(updates, state, params=None, **extra_args):
         del params, extra_args
-        count = optax.safe_increment(state.count)
+        count = increment(state.count)
         mu = optax.tree.update_moment(updates, state.mu, b1, 1)
         nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, b2, 2)
 

@@ -8,6 +8,7 @@ import optax
 
 from optax_ia._src import checks
 from optax_ia._src.diagnostics import read_diagnostics
+from optax_ia._src.scalars import bare_scalar, default_float
 from optax_ia._src.states import find_state, replace_state
 from optax_ia.averaging._average import IterateAverageState, tail_average
 from optax_ia.averaging._readout import start_state
@@ -42,11 +43,9 @@ class AutoAverageState(NamedTuple):
 
 @read_diagnostics.register
 def _(state: AutoAverageState) -> dict[str, jax.Array]:
-    (sign,) = jax.tree.leaves(state.sign)
-    (best,) = jax.tree.leaves(state.trigger.best)
     return {
         "averaging_phase": state.averaging_phase,
-        "trigger_best": sign * best,
+        "trigger_best": bare_scalar(state.sign) * bare_scalar(state.trigger.best),
         "trigger_num_bad": state.trigger.num_bad,
     }
 
@@ -100,13 +99,13 @@ def auto_average(
     """
     checks.check_integer("patience", patience, minimum=1)
     sign = sign_of(mode)
-    inner = tail_average(None, every, dtype=dtype)
+    inner: Any = tail_average(None, every, dtype=dtype)
 
     def init_fn(params):
         return AutoAverageState(
             averaging_phase=jnp.zeros([], jnp.int32),
             patience=jnp.asarray(patience, jnp.int32),
-            sign=jnp.asarray(sign, jax.dtypes.canonicalize_dtype(float)),
+            sign=jnp.asarray(sign, default_float()),
             trigger=plateau_init(),
             average=inner.init(params),
         )
@@ -159,15 +158,16 @@ def record_metric(opt_state: optax.OptState, value: jax.typing.ArrayLike) -> Any
 
     def change(state):
         # bare arrays, also when a framework keeps the scalars in variables
-        scalars, treedef = jax.tree.flatten(state._replace(average=None))
-        bare = AutoAverageState(
-            *scalars[:3], PlateauState(*scalars[3:]), average=state.average
+        own = state._replace(average=None)
+        (phase, patience, sign, *trigger), treedef = jax.tree.flatten(own)
+        changed = _advance(
+            AutoAverageState(
+                phase, patience, sign, PlateauState(*trigger), state.average
+            ),
+            value,
         )
-        changed = _advance(bare, value)
-        rebuilt = jax.tree.unflatten(
-            treedef, jax.tree.leaves(changed._replace(average=None))
-        )
-        return rebuilt._replace(average=changed.average)
+        leaves = jax.tree.leaves(changed._replace(average=None))
+        return jax.tree.unflatten(treedef, leaves)._replace(average=changed.average)
 
     return replace_state(opt_state, AutoAverageState, _MAKERS, change)
 
@@ -191,5 +191,4 @@ def should_stop(opt_state: optax.OptState) -> jax.Array:
       False
     """
     state = find_state(opt_state, AutoAverageState, _MAKERS)
-    (phase,) = jax.tree.leaves(state.averaging_phase)
-    return phase == 2
+    return bare_scalar(state.averaging_phase) == 2

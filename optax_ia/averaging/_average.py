@@ -10,6 +10,7 @@ from jax import lax
 
 from optax_ia._src import checks
 from optax_ia._src.diagnostics import read_diagnostics
+from optax_ia._src.scalars import default_float, increment
 
 NEVER = jnp.iinfo(jnp.int32).max
 """The start of an average that waits for ``start_averaging``."""
@@ -60,7 +61,7 @@ def _stored_value(iterate: jax.Array, dtype: Any) -> jax.Array:
 
 def _iterate_average(
     name: str,
-    weight: Callable[[jax.Array], jax.Array],
+    weight: Callable[[jax.Array], Any],
     start: jax.typing.ArrayLike | None,
     every: jax.typing.ArrayLike,
     dtype: Any,
@@ -92,7 +93,7 @@ def _iterate_average(
         )
 
     def fold(average, iterate, num_averaged):
-        w = weight(num_averaged.astype(jax.dtypes.canonicalize_dtype(float)))
+        w = jnp.asarray(weight(num_averaged.astype(default_float())))
 
         def fold_leaf(a, p):
             if not jnp.issubdtype(a.dtype, jnp.inexact):
@@ -103,8 +104,8 @@ def _iterate_average(
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
-        checks.check_params(name, params)
-        count = optax.safe_increment(state.count)
+        params = checks.check_params(name, params)
+        count = increment(state.count)
         first = state.started_at
         if start is not None:
             first = jnp.minimum(first, jnp.asarray(start, jnp.int32))

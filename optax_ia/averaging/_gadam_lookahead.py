@@ -85,7 +85,7 @@ def gadam_lookahead(
       Granziol, Wan, Albanie, Roberts, Beyond SGD: Iterate Averaged Adaptive Gradient
       Methods, 2021, the appendix "Gadam and Lookahead".
     """
-    fast = lookahead(
+    fast: Any = lookahead(
         adamw(
             learning_rate,
             b1,
@@ -100,7 +100,7 @@ def gadam_lookahead(
         slow_step_size,
         stop=start,
     )
-    average = tail_average(start, every, dtype=dtype)
+    average: Any = tail_average(start, every, dtype=dtype)
 
     def init_fn(params):
         return GadamLookaheadState(fast.init(params), average.init(params))

@@ -8,6 +8,7 @@ import optax
 
 from optax_ia._src import checks
 from optax_ia._src.diagnostics import read_diagnostics
+from optax_ia._src.scalars import increment
 from optax_ia.averaging._average import NEVER
 
 
@@ -106,11 +107,11 @@ def lookahead(
         )
 
     def update_fn(updates, state, params=None, **extra_args: Any):
-        checks.check_params("lookahead", params)
+        params = checks.check_params("lookahead", params)
         updates, inner_state = inner.update(
             updates, state.inner_state, params, **extra_args
         )
-        count = optax.safe_increment(state.lookahead_count)
+        count = increment(state.lookahead_count)
         end = state.stop_at
         if stop is not None:
             end = jnp.minimum(end, jnp.asarray(stop, jnp.int32))

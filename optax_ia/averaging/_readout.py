@@ -5,7 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
+from optax_ia._src.scalars import bare_scalar, increment
 from optax_ia._src.states import find_state, replace_state
 from optax_ia.averaging._average import IterateAverageState
 
@@ -13,12 +15,6 @@ _MAKERS = (
     "tail_average, ema_average, auto_average and the optimisers built on them "
     "(swa, gadam, gadamx, gadam_lookahead, gadam_auto)"
 )
-
-
-def _scalar(value: Any) -> jax.Array:
-    """A scalar of the state, also when a framework wraps it in a variable."""
-    (leaf,) = jax.tree.leaves(value)
-    return leaf
 
 
 def averaged_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params:
@@ -54,7 +50,7 @@ def averaged_params(opt_state: optax.OptState, params: optax.Params) -> optax.Pa
       {'kernel': Array([2.], dtype=float32)}
     """
     state = find_state(opt_state, IterateAverageState, _MAKERS)
-    collected = _scalar(state.num_averaged) > 0
+    collected = bare_scalar(state.num_averaged) > 0
 
     def pick(average, param):
         if isinstance(average, optax.MaskedNode):
@@ -69,7 +65,7 @@ def averaged_params(opt_state: optax.OptState, params: optax.Params) -> optax.Pa
             collected.shape + (1,) * (average.ndim - collected.ndim)
         )
         picked = jnp.where(here, average.astype(param.dtype), param)
-        if isinstance(param, jax.Array) and not isinstance(param, jax.core.Tracer):
+        if isinstance(param, jax.Array) and not isinstance(param, Tracer):
             picked = jax.device_put(picked, param.sharding)
         return picked
 
@@ -113,7 +109,7 @@ def num_averaged(opt_state: optax.OptState) -> jax.Array:
       >>> print(optax_ia.num_averaged(state))
       1
     """
-    return _scalar(find_state(opt_state, IterateAverageState, _MAKERS).num_averaged)
+    return bare_scalar(find_state(opt_state, IterateAverageState, _MAKERS).num_averaged)
 
 
 def start_averaging(
@@ -158,7 +154,7 @@ def start_state(
     state: IterateAverageState, when: jax.typing.ArrayLike
 ) -> IterateAverageState:
     """``state`` collecting from its next update on, where ``when`` holds."""
-    following = optax.safe_increment(_scalar(state.count))
+    following = increment(bare_scalar(state.count))
     return state._replace(
         started_at=jax.tree.map(
             lambda at: jnp.where(when, jnp.minimum(at, following), at),

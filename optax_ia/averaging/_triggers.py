@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from optax_ia._src import checks
+from optax_ia._src.scalars import default_float
 
 
 class Trigger(NamedTuple):
@@ -30,12 +31,12 @@ def sign_of(mode: str) -> float:
 
 def _as_loss(value: jax.typing.ArrayLike, sign: jax.typing.ArrayLike) -> jax.Array:
     """The metric as a number to be minimised; NaN is the worst there is."""
-    loss = jnp.asarray(value, jax.dtypes.canonicalize_dtype(float)) * sign
+    loss = jnp.asarray(value, default_float()) * sign
     return jnp.where(jnp.isnan(loss), jnp.inf, loss)
 
 
 def _worst() -> jax.Array:
-    return jnp.full([], jnp.inf, jax.dtypes.canonicalize_dtype(float))
+    return jnp.full([], jnp.inf, default_float())
 
 
 class NonMonotonicState(NamedTuple):

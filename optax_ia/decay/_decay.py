@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_ia._src import checks
+from optax_ia._src.scalars import increment
 from optax_ia._src.types import Mask
 
 
@@ -150,14 +151,14 @@ def independent_decay(
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
-        checks.check_params("independent_decay", params)
+        params = checks.check_params("independent_decay", params)
         value = weight_decay(state.count) if callable(weight_decay) else weight_decay
         updates = jax.tree.map(
             lambda u, w: u - jnp.asarray(value, u.dtype) * w.astype(u.dtype),
             updates,
             params,
         )
-        return updates, IndependentDecayState(optax.safe_increment(state.count))
+        return updates, IndependentDecayState(increment(state.count))
 
     decay = optax.GradientTransformationExtraArgs(init_fn, update_fn)
     return decay if mask is None else optax.masked(decay, mask)

@@ -8,6 +8,7 @@ import optax
 
 from optax_ia._src import checks
 from optax_ia._src.diagnostics import read_diagnostics
+from optax_ia._src.scalars import default_float, increment
 
 
 class ScaleByLearningRateState(NamedTuple):
@@ -65,7 +66,7 @@ def scale_by_learning_rate(
         return learning_rate(count) if callable(learning_rate) else learning_rate
 
     def recorded(rate):
-        return jnp.asarray(rate, jax.dtypes.canonicalize_dtype(float))
+        return jnp.asarray(rate, default_float())
 
     def init_fn(params):
         del params
@@ -75,8 +76,8 @@ def scale_by_learning_rate(
     def update_fn(updates, state, params=None, **extra_args):
         del params, extra_args
         rate = rate_at(state.count)
-        updates = jax.tree.map(lambda u: jnp.asarray(-rate, u.dtype) * u, updates)
-        count = optax.safe_increment(state.count)
+        updates = jax.tree.map(lambda u: -jnp.asarray(rate, u.dtype) * u, updates)
+        count = increment(state.count)
         return updates, ScaleByLearningRateState(count, recorded(rate))
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -1,0 +1,17 @@
+"""Flax helpers: training state, averaged evaluation, BatchNorm re-estimation.
+
+For Linen and for NNX; needs the ``flax`` extra.
+"""
+
+try:
+    import flax as _flax  # noqa: F401  (only to say what is missing)
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "optax_ia.flax needs Flax: pip install 'optax-ia[flax]'"
+    ) from error
+
+from optax_ia.flax._nnx import averaged_model as averaged_model
+from optax_ia.flax._recalibrate import (
+    recalibrate_batch_stats as recalibrate_batch_stats,
+)
+from optax_ia.flax._train_state import TrainState as TrainState

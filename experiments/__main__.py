@@ -1,0 +1,72 @@
+"""``python -m experiments COMMAND``: finds the command and reports its errors."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from experiments.errors import ExperimentError, unknown
+
+# The modules are imported when they are called for: some take seconds.
+COMMANDS = {
+    "compare": "train several optimisers with several seeds; table and report",
+    "train": "train one, with checkpoints and exact resume",
+    "tune": "choose rates and decays of the base optimisers on validation",
+    "report": "make the table and the report of a run folder again",
+    "theory": "noise of iterates and averages on the noisy quadratic of P0, theorem 1",
+}
+
+_HELP = ("-h", "--help")
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = [f"  {name:9}{summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m experiments COMMAND [ARGUMENTS]",
+            "",
+            *lines,
+            "",
+            "python -m experiments COMMAND --help   lists a command's arguments",
+            "python -m experiments.benchmarks       times the optimisers",
+        ]
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command.
+
+    Args:
+      arguments: the command's name and its arguments.
+
+    Returns:
+      The exit status: 2 after a wrong argument, 130 after Ctrl-C.
+    """
+    if not arguments or arguments[0] in _HELP:
+        print(usage())
+        return 0
+    name, *rest = arguments
+    try:
+        if name not in COMMANDS:
+            raise unknown("command", name, COMMANDS)
+        status = importlib.import_module(f"experiments.{name}").main(rest)
+    except ExperimentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        top = (error.name or "").partition(".")[0]
+        if top in ("experiments", "optax_ia", ""):
+            raise
+        print(
+            f"error: {top} is not installed: pip install 'optax-ia[experiments]'",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return int(status or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

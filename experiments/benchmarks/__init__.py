@@ -1,0 +1,37 @@
+"""Costs of the optimisers beside their peers: ``python -m experiments.benchmarks``."""
+
+import importlib
+from collections.abc import Sequence
+
+from experiments.errors import unknown
+
+COMMANDS = {"step": "time, memory and compile time of one update"}
+
+
+def usage() -> str:
+    """The list of commands."""
+    lines = [f"  {name:9}{summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        ["usage: python -m experiments.benchmarks COMMAND [ARGUMENTS]", "", *lines]
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command.
+
+    Args:
+      arguments: the command's name and its arguments.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      ExperimentError: if there is no such command, or its arguments are wrong.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    return importlib.import_module(f"experiments.benchmarks.{name}").main(rest)

@@ -1,0 +1,1 @@
+"""Configurations: one module per paper and table, its docstring the lab note."""

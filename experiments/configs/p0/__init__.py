@@ -1,0 +1,1 @@
+"""P0: Granziol et al., Beyond SGD: Iterate Averaged Adaptive Gradient Methods."""

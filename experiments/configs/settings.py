@@ -1,0 +1,146 @@
+"""What a run is: frozen dataclasses, checked once, that the command line fills."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+from experiments.errors import ExperimentError
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """What is trained, for how long: shared by every optimiser of a comparison."""
+
+    dataset: str = "digits"
+    """Data set, by name."""
+    model: str = "vgg_small"
+    """Network, by name, from optax_ia.models."""
+    epochs: int = 40
+    """Passes over the training data."""
+    batch_size: int = 64
+    """Examples per step."""
+    average_from: float = 161 / 300
+    """Fraction of the epochs after which averaging begins (P0: epoch 161 of 300)."""
+    patience: int = 10
+    """Evaluations without improvement that gadam_auto waits for (P0: 10)."""
+    clip_norm: float | None = None
+    """Clip gradients to this global norm; P0 does not clip."""
+
+    @property
+    def averaging_epoch(self) -> int:
+        """The first epoch, counted from 1, whose last iterate is averaged."""
+        # The tolerance keeps 161/300 * 300 from being rounded up to 162.
+        return max(1, math.ceil(self.average_from * self.epochs - 1e-9))
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(TaskConfig):
+    """One run, completely: everything its results depend on."""
+
+    optimizer: str = "sgd"
+    """Registry name."""
+    seed: int = 0
+    """Of initialisation, data order and augmentation."""
+    learning_rate: float = 0.1
+    """Initial learning rate."""
+    weight_decay: float | None = None
+    """Weight decay in the optimiser's own sense; None leaves the registry's."""
+
+    def to_json(self) -> str:
+        """The configuration on one line, with sorted keys."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """Learning rate and weight decay of one base optimiser."""
+
+    learning_rate: float
+    """Initial learning rate."""
+    weight_decay: float
+    """Weight decay, in the optimiser's own sense."""
+
+
+def fields_of(config: TaskConfig, base: type[TaskConfig]) -> dict[str, Any]:
+    """The part of a configuration that a class above it has, as keyword arguments.
+
+    Args:
+      config: the configuration.
+      base: one of the classes it inherits from.
+
+    Returns:
+      Name to value.
+    """
+    return {
+        field.name: getattr(config, field.name) for field in dataclasses.fields(base)
+    }
+
+
+def check_task(config: TaskConfig) -> None:
+    """Checks every number of a task.
+
+    Args:
+      config: the task.
+
+    Raises:
+      ExperimentError: naming the argument, its bound and the value received.
+    """
+    for name in ("epochs", "batch_size", "patience"):
+        _check(name, getattr(config, name), "at least 1", lambda value: value >= 1)
+    _check(
+        "average_from",
+        config.average_from,
+        "between 0 and 1",
+        lambda value: 0 <= value <= 1,
+    )
+    if config.clip_norm is not None:
+        _check("clip_norm", config.clip_norm, "above 0", _positive)
+
+
+def check_rates(prefix: str, learning_rate: float, weight_decay: float | None) -> None:
+    """Checks a learning rate and a weight decay.
+
+    Args:
+      prefix: what stands before the arguments' names, such as ``"sgd."``.
+      learning_rate: must be above 0 and finite.
+      weight_decay: must be 0 or more and finite, or None.
+
+    Raises:
+      ExperimentError: naming the argument, its bound and the value received.
+    """
+    _check(f"{prefix}learning_rate", learning_rate, "above 0 and finite", _positive)
+    if weight_decay is not None:
+        _check(
+            f"{prefix}weight_decay",
+            weight_decay,
+            "0 or more and finite",
+            lambda value: 0 <= value < math.inf,
+        )
+
+
+def check_seeds(seeds: tuple[int, ...]) -> None:
+    """Checks that seeds are given, different, and not negative.
+
+    Args:
+      seeds: one per run.
+
+    Raises:
+      ExperimentError: saying what is wrong.
+    """
+    if not seeds:
+        raise ExperimentError("--seeds needs at least one seed, such as 0")
+    for seed in seeds:
+        _check("seeds", seed, "0 or more", lambda value: value >= 0)
+    if len(set(seeds)) < len(seeds):
+        raise ExperimentError(f"--seeds must differ, got {' '.join(map(str, seeds))}")
+
+
+def _positive(value: float) -> bool:
+    return 0 < value < math.inf
+
+
+def _check(name: str, value: Any, bound: str, holds) -> None:
+    if not holds(value):
+        flag = "--" + name.replace("_", "-")
+        raise ExperimentError(f"{flag} must be {bound}, got {value}")

@@ -1,0 +1,21 @@
+"""Data sets for the experiments, by name; the default ones need no download."""
+
+from experiments.data._augment import random_shift as random_shift
+from experiments.data._dataset import Augment as Augment
+from experiments.data._dataset import Dataset as Dataset
+from experiments.data._dataset import Split as Split
+from experiments.data._order import epoch_batches as epoch_batches
+from experiments.data._order import epoch_order as epoch_order
+from experiments.data._registry import list_datasets as list_datasets
+from experiments.data._registry import load_dataset as load_dataset
+
+__all__ = [
+    "Augment",
+    "Dataset",
+    "Split",
+    "epoch_batches",
+    "epoch_order",
+    "list_datasets",
+    "load_dataset",
+    "random_shift",
+]

@@ -1,0 +1,110 @@
+"""The optimiser of a run, assembled in one place and one order."""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+
+import optax_ia
+from experiments.configs.settings import Rates, RunConfig
+from experiments.errors import unknown
+from optax_ia import registry
+
+
+def list_trainable() -> list[str]:
+    """Registry entries that need nothing but gradients: what ``all`` stands for."""
+    names = optax_ia.list_optimizers()
+    return [name for name in names if not registry.get_record(name).needs]
+
+
+def check_optimizer(name: str) -> None:
+    """Checks that an optimiser exists and needs gradients only.
+
+    Args:
+      name: a registry name.
+
+    Raises:
+      ExperimentError: naming the choices.
+    """
+    if name not in list_trainable():
+        raise unknown("optimizer", name, [*list_trainable(), "all"])
+
+
+def _takes(name: str, argument: str) -> bool:
+    """Whether an entry's factory has an argument of this name."""
+    factory = registry.get_record(name).factory
+    return argument in inspect.signature(factory).parameters
+
+
+def _default_of(name: str, argument: str) -> Any:
+    """The registry's value of an argument, else the factory's own."""
+    record = registry.get_record(name)
+    if argument in record.defaults:
+        return record.defaults[argument]
+    return inspect.signature(record.factory).parameters[argument].default
+
+
+def rates_of(name: str, tuned: Mapping[str, Rates]) -> tuple[float, float | None]:
+    """Learning rate and weight decay of an optimiser.
+
+    Args:
+      name: a registry name.
+      tuned: what was chosen for the base optimisers.
+
+    Returns:
+      What was tuned for it or, as in P0 B.2, for the optimiser it is built on; else
+      the registry's rate and None, which leaves the registry's decay as it is.
+    """
+    base = registry.get_record(name).base or name
+    if base in tuned:
+        return tuned[base].learning_rate, tuned[base].weight_decay
+    return float(_default_of(name, "learning_rate")), None
+
+
+@functools.cache
+def build_optimizer(
+    config: RunConfig, steps_per_epoch: int
+) -> optax.GradientTransformationExtraArgs:
+    """Clip, rule, decay, schedule, averaging: always in this order.
+
+    The rule, its decay and its averaging come from the registry as one
+    transformation. Entries without an average follow P0 eq. 12. Those with one follow
+    P0 eq. 13 and, unless they say themselves when to collect (an EMA does), collect
+    once an epoch from ``config.averaging_epoch`` on. ``gadam_auto``, which finds its
+    own start, keeps its rate constant (P0 A.2).
+
+    Cached, so that runs which differ in nothing but their seed (give them seed 0
+    here) share one transformation, and with it one compiled step.
+
+    Args:
+      config: the run.
+      steps_per_epoch: steps an epoch has.
+
+    Returns:
+      The transformation.
+    """
+    name = config.optimizer
+    record = registry.get_record(name)
+    overrides: dict[str, Any] = {}
+    if not record.averages:
+        schedule = optax_ia.linear_schedule(
+            config.learning_rate, config.epochs, steps_per_epoch=steps_per_epoch
+        )
+    elif _takes(name, "start"):
+        start = config.averaging_epoch * steps_per_epoch
+        schedule = optax_ia.averaging_schedule(config.learning_rate, start)
+        if _default_of(name, "start") is None:
+            overrides |= {"start": start, "every": steps_per_epoch}
+    else:
+        schedule = optax.constant_schedule(config.learning_rate)
+        overrides |= {"every": steps_per_epoch, "patience": config.patience}
+    if config.weight_decay is not None:
+        overrides["weight_decay"] = config.weight_decay
+    rule = optax_ia.get_optimizer(name, learning_rate=schedule, **overrides)
+    if config.clip_norm is None:
+        return rule
+    return optax.with_extra_args_support(
+        optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+    )

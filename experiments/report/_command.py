@@ -1,0 +1,146 @@
+"""``python -m experiments report RUN_DIR``: table and report from a folder's files."""
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments.cli import parse
+from experiments.configs.p0 import digits
+from experiments.errors import ExperimentError
+from experiments.files import write_atomically
+from experiments.report import _figures, _html
+from experiments.report._table import HEADER, Line, cells, make_lines
+from experiments.run_folder import RunFolder
+
+_BOOTSTRAP_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Make table, figures and report.html of a run folder again, from its files."""
+
+    folder: Annotated[
+        tyro.conf.Positional[Path],
+        tyro.conf.arg(metavar="RUN_DIR", help="A run folder."),
+    ]
+
+
+def _num_planned(folder: RunFolder) -> int:
+    config = folder.config
+    return len(config.get("optimizers", [None])) * len(config.get("seeds", [None]))
+
+
+def _notice(folder: RunFolder) -> str | None:
+    """What is missing, or None."""
+    done, planned = len(folder.results()), _num_planned(folder)
+    if done >= planned:
+        return None
+    return f"Partial: {done} of {planned} runs are finished. Go on by --resume."
+
+
+def _lines(folder: RunFolder) -> list[Line]:
+    return make_lines(folder.results(), np.random.default_rng(_BOOTSTRAP_SEED))
+
+
+def write(folder: RunFolder) -> None:
+    """Writes the figures, ``table.md`` and ``report.html``.
+
+    Args:
+      folder: whose files they are made from.
+    """
+    results, rows, lines = folder.results(), folder.rows(), _lines(folder)
+    figures: dict[str, tuple[str, bytes]] = {}
+    if results:
+        png = _figures.final_accuracy(results, lines)
+        figures["test_accuracy.png"] = "Test accuracy, seed by seed", png
+    if rows:
+        png = _figures.validation_error(rows)
+        figures["validation_error.png"] = "Validation error over epochs", png
+        png = _figures.learning_rate(rows)
+        figures["learning_rate.png"] = "Learning rate", png
+        averaged = _figures.num_averaged(rows)
+        if averaged is not None:
+            figures["num_averaged.png"] = "Number of averaged iterates", averaged
+    for name, (_, png) in figures.items():
+        write_atomically(folder.path / name, png)
+    table = [cells(line) for line in lines]
+    write_atomically(folder.path / "table.md", _markdown(table))
+    config = folder.config
+    page = _html.make_page(
+        title=f"{folder.command}: {config['model']} on {config['dataset']}",
+        notice=_notice(folder),
+        table=_html.make_table(HEADER, table),
+        figures=dict(figures.values()),
+        description=json.loads((folder.path / "config.json").read_text()),
+        note=inspect.getdoc(digits) or "",
+    )
+    write_atomically(folder.path / "report.html", page)
+
+
+def _markdown(table: list[tuple[str, ...]]) -> str:
+    rows = [HEADER, ("---",) * len(HEADER), *table]
+    return "".join(
+        "| " + " | ".join(cell.replace("\n", " ") for cell in row) + " |\n"
+        for row in rows
+    )
+
+
+def show(folder: RunFolder, console: Console) -> None:
+    """Prints the table, and where the report is.
+
+    Args:
+      folder: whose.
+      console: where to.
+    """
+    # Narrow enough for 80 characters; the page has rates, decays and seeds too.
+    table = Table(
+        title="Test accuracy in %: mean ± deviation over seeds,\n"
+        "[95 % bootstrap interval of the mean]",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column("optimiser")
+    table.add_column("last iterate", justify="right", no_wrap=True)
+    table.add_column("average", justify="right", no_wrap=True)
+    table.add_column("s/run", justify="right")
+    table.add_column("steps/s", justify="right")
+    table.add_column("P0, VGG-16:\nCIFAR-10\nCIFAR-100", justify="right", no_wrap=True)
+    for line in _lines(folder):
+        name, _, _, _, iterate, average, seconds, speed, *reported = cells(line)
+        paper = "\n".join(reported) if line.reported else "–"
+        table.add_row(name, iterate, average, seconds, speed, paper)
+    console.print(table)
+    notice = _notice(folder)
+    if notice:
+        console.print(notice, soft_wrap=True, markup=False, highlight=False)
+    path = folder.path / "report.html"
+    console.print(f"report: {path}", soft_wrap=True, markup=False, highlight=False)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command.
+
+    Args:
+      arguments: those of :class:`Arguments`.
+
+    Returns:
+      The exit status, 0.
+    """
+    parsed = parse(Arguments, arguments, command="report")
+    folder = RunFolder.open(parsed.folder)
+    if folder.command not in ("compare", "train"):
+        raise ExperimentError(
+            f"{folder.path} was made by {folder.command}; report takes the folders of "
+            "compare and train"
+        )
+    write(folder)
+    show(folder, Console())
+    return 0

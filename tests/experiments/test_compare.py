@@ -1,0 +1,201 @@
+"""The command line: a small comparison, interrupted and resumed, and its errors."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import compare
+from experiments.__main__ import COMMANDS, main
+from experiments.configs.p0.digits import PRESETS, RECORD
+from experiments.loops import image
+from experiments.optimizers import list_trainable
+
+TINY = ["--model=vgg_tiny", "--epochs=2", "--batch-size=128", "--average-from=0.5"]
+PAIR = [*TINY, "--optimizers", "sgd", "swa", "--seeds", "0", "1"]
+
+
+def results(folder):
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_default_is_the_papers_six_with_several_seeds():
+    runs = compare.plan(compare.resolve(PRESETS["small"]))
+    names = [run.optimizer for run in runs[:6]]
+    assert names == ["sgd", "swa", "adamw", "padamw", "gadam", "gadamx"]
+    assert len(PRESETS["small"].seeds) >= 3
+    assert len(runs) == 6 * len(PRESETS["small"].seeds)
+    assert len({run.seed for run in runs[:6]}) == 1  # seed by seed
+
+
+def test_the_kept_results_are_of_the_default_and_as_the_lab_note_says():
+    with open(RECORD, newline="") as file:
+        rows = list(csv.DictReader(file))
+    runs = compare.plan(compare.resolve(PRESETS["small"]))
+    assert [row["config"] for row in rows] == [run.to_json() for run in runs]
+    for name in PRESETS["small"].optimizers:
+        own = [row for row in rows if row["optimizer"] == name]
+        mean = sum(float(row["test_accuracy"]) for row in own) / len(own)
+        assert 0.985 <= mean <= 0.992
+        averages = name in ("swa", "gadam", "gadamx")
+        assert all(bool(row["average_test_accuracy"]) == averages for row in own)
+
+
+def test_interrupted_and_resumed_is_as_in_one_go(tmp_path, monkeypatch, capsys):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main(["compare", *PAIR, f"--out={whole}"]) == 0
+    compiled = image.train_step._cache_size()
+
+    run, calls = image.run, []
+
+    def interrupted_in_the_third(config, data, *, on_epoch, **arguments):
+        calls.append(config)
+        if len(calls) == 3:
+
+            def on_epoch_then_ctrl_c(row):
+                on_epoch(row)
+                raise KeyboardInterrupt
+
+            return run(config, data, on_epoch=on_epoch_then_ctrl_c, **arguments)
+        return run(config, data, on_epoch=on_epoch, **arguments)
+
+    monkeypatch.setattr(image, "run", interrupted_in_the_third)
+    capsys.readouterr()
+    assert main(["compare", *PAIR, f"--out={parts}"]) == 130
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("interrupted; go on with: python -m experiments")
+    assert shown.err.endswith(f"--out={parts} --resume\n")
+    assert "Partial: 2 of 4 runs" in (parts / "report.html").read_text()
+    assert len(results(parts)) == 2
+
+    monkeypatch.setattr(image, "run", run)
+    assert main(["compare", *PAIR, f"--out={parts}", "--resume"]) == 0
+    assert "Partial" not in (parts / "report.html").read_text()
+    for name in ("metrics.jsonl",):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+    # One program per optimiser serves all seeds and both commands.
+    assert image.train_step._cache_size() <= compiled + 2
+
+    rows = results(parts)
+    assert [(row["optimizer"], row["seed"]) for row in rows] == [
+        ("sgd", "0"),
+        ("swa", "0"),
+        ("sgd", "1"),
+        ("swa", "1"),
+    ]
+    for row, other in zip(rows, results(whole), strict=True):
+        assert row["test_accuracy"] == other["test_accuracy"]
+        assert json.loads(row["config"])["optimizer"] == row["optimizer"]
+        assert json.loads(row["versions"])["jax"]
+        assert row["commit"]
+    assert rows[0]["average_test_accuracy"] == ""
+    assert 0 < float(rows[1]["average_test_accuracy"]) <= 1
+
+    # Everything is done: resuming once more trains nothing and changes no result.
+    monkeypatch.setattr(image, "run", None)
+    assert main(["compare", *PAIR, f"--out={parts}", "--resume"]) == 0
+    assert results(parts) == rows
+
+
+def test_all_are_named_in_the_folder():
+    config = compare.CompareConfig(optimizers=("all",))
+    assert compare.resolve(config).optimizers == tuple(list_trainable())
+
+
+def test_presets_give_way_to_arguments(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(compare, "train_missing", lambda runs, *_: seen.extend(runs))
+    arguments = ["--preset=smoke", "--epochs=3", "--seeds=9", "--sgd.learning-rate=0.7"]
+    assert main(["compare", *arguments, f"--out={tmp_path / 'run'}"]) == 0
+    assert [(run.optimizer, run.seed) for run in seen] == [("sgd", 9), ("gadamx", 9)]
+    assert seen[0].model == "vgg_tiny"
+    assert seen[0].epochs == 3
+    assert seen[0].learning_rate == 0.7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "--optimizers", "adamm"], ["adamm", "gadamx", "swa", "all"]),
+        (["compare", "--optimizers"], ["--optimizers"]),
+        (["compare", "--epochs=-1"], ["--epochs must be at least 1, got -1"]),
+        (["compare", "--epochs=many"], ["--epochs", "many"]),
+        (["compare", "--epoch=3"], ["--epoch"]),
+        (["compare", "--preset=huge"], ["--preset", "small", "smoke"]),
+        (["compare", "--sgd.learning-rate=0"], ["--sgd.learning-rate", "above 0"]),
+        (["compare", "--dataset=mnist"], ["mnist", "choose one of: digits"]),
+        (["compare", "--model=vgg16"], ["vgg16", "vgg_small, vgg_tiny"]),
+        (["compare", "--seeds", "1", "1"], ["--seeds must differ"]),
+        (["compare", "--out=/dev/null/runs"], ["cannot write to /dev/null/runs"]),
+        (["train", "--optimizer=adamm"], ["adamm", "gadamx"]),
+        (["train", "--learning-rate=-1"], ["--learning-rate must be above 0"]),
+        (["train", "--weight-decay=-1"], ["--weight-decay must be 0 or more"]),
+        (["train", "--checkpoint-every=0"], ["--checkpoint-every must be at least 1"]),
+        (["train", "--seed=-1"], ["--seeds must be 0 or more"]),
+        (["trian"], ["trian", *COMMANDS]),
+    ],
+)
+def test_wrong_arguments_give_one_line(arguments, words, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+
+
+def test_help_lists_commands(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+    for command in ("compare", "train", "tune", "report"):
+        with pytest.raises(SystemExit) as leaving:
+            main([command, "--help"])
+        assert not leaving.value.code
+        assert f"python -m experiments {command}" in capsys.readouterr().out
+
+
+def test_a_missing_package_names_the_extra(monkeypatch, capsys):
+    def missing(name):
+        raise ModuleNotFoundError("No module named 'tyro'", name="tyro")
+
+    monkeypatch.setattr("importlib.import_module", missing)
+    assert main(["compare"]) == 2
+    error = capsys.readouterr().err
+    assert error == (
+        "error: tyro is not installed: pip install 'optax-ia[experiments]'\n"
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_leaves_a_report(tmp_path):
+    folder = tmp_path / "run"
+    command = ["compare", "--model=vgg_tiny", "--epochs=2000", f"--out={folder}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", *command],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    metrics = folder / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert error.splitlines()[-1].startswith("interrupted; go on with: python -m")
+    assert "Partial: 0 of 30 runs" in out
+    assert "Partial: 0 of 30 runs" in (folder / "report.html").read_text()

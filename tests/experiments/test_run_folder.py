@@ -1,0 +1,90 @@
+"""Run folders: never overwritten, resumed only as they were made."""
+
+import dataclasses
+import json
+
+import pytest
+
+from experiments.configs.p0.digits import CompareConfig
+from experiments.errors import ExperimentError
+from experiments.files import read_json_lines, write_atomically
+from experiments.run_folder import RunFolder
+
+CONFIG = CompareConfig(seeds=(0,))
+
+
+def prepare(path, config=CONFIG, *, resume=False, command="compare"):
+    return RunFolder.prepare(path, command, config, resume=resume)
+
+
+def test_a_folder_holds_what_was_asked_for(tmp_path):
+    folder = prepare(tmp_path / "a" / "b")
+    description = json.loads((folder.path / "config.json").read_text())
+    assert description["command"] == "compare"
+    assert description["config"]["seeds"] == [0]
+    assert description["versions"]["jax"]
+    assert description["commit"]
+    assert RunFolder.open(folder.path).config == folder.config
+
+
+def test_a_folder_in_use_is_not_overwritten(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(
+        ExperimentError, match="is not empty; go on with it by --resume"
+    ):
+        prepare(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_resuming_needs_the_same_command_and_configuration(tmp_path):
+    prepare(tmp_path / "run")
+    assert prepare(tmp_path / "run", resume=True).config["seeds"] == [0]
+    other = dataclasses.replace(CONFIG, epochs=7)
+    with pytest.raises(ExperimentError, match="was made with epochs = 40, not 7"):
+        prepare(tmp_path / "run", other, resume=True)
+    with pytest.raises(ExperimentError, match="was made by compare, not by train"):
+        prepare(tmp_path / "run", resume=True, command="train")
+
+
+def test_the_newest_folder_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExperimentError, match="nothing to resume under runs/compare"):
+        prepare(None, resume=True)
+    made = prepare(None)
+    assert prepare(None, resume=True).path == made.path
+    older = made.path.with_name("20200101-000000")
+    prepare(older)
+    assert prepare(None, resume=True).path == made.path
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExperimentError, match=r"cannot write to .*; choose another"):
+        prepare(tmp_path / "file" / "run")
+
+
+def test_rows_survive_a_torn_line_and_are_dropped_together(tmp_path):
+    folder = prepare(tmp_path / "run")
+    for step in (5, 10, 15):
+        folder.log({"step": step})
+    path = folder.path / "metrics.jsonl"
+    with open(path, "a") as file:
+        file.write('{"step": 2')
+    assert [row["step"] for row in folder.rows()] == [5, 10, 15]
+    folder.keep_rows(lambda row: row["step"] <= 10)
+    assert path.read_text() == '{"step": 5}\n{"step": 10}\n'
+    assert read_json_lines(tmp_path / "none") == []
+
+
+def test_nothing_half_written_is_left(tmp_path, monkeypatch):
+    target = tmp_path / "file"
+    write_atomically(target, "old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(target, b"new")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]

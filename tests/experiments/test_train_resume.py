@@ -1,0 +1,139 @@
+"""``train`` interrupted or killed goes on to the same bits."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from experiments.__main__ import main
+from experiments.loops import image
+from experiments.run_folder import RunFolder
+
+ARGUMENTS = [
+    "--optimizer=gadamx",
+    "--model=vgg_tiny",
+    "--dataset=digits",
+    "--epochs=4",
+    "--batch-size=64",  # 14 steps an epoch, averaging from epoch 3 on
+    "--checkpoint-every=5",
+]
+
+# Kills itself as the kernel would, once the checkpoint of step 30, which is in the
+# middle of the third epoch, is whole; steps, rows and saves after it are lost.
+KILLED = """
+import os, signal, sys
+from experiments import checkpoints
+from experiments.__main__ import main
+save = checkpoints.Checkpoints.maybe_save
+def maybe_save(self, step, state, totals):
+    if step == 33:
+        self._manager.wait_until_finished()
+        assert self.latest == 30
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(self, step, state, totals)
+checkpoints.Checkpoints.maybe_save = maybe_save
+main(sys.argv[1:])
+"""
+
+
+def start(*command):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    environment.pop("XLA_FLAGS", None)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *command],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def train(folder, *more):
+    return start("-m", "experiments", "train", *ARGUMENTS, f"--out={folder}", *more)
+
+
+def last_checkpoint(folder):
+    with ocp.CheckpointManager(folder / "checkpoints") as manager:
+        tree = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore())
+        return manager.latest_step(), tree
+
+
+@pytest.mark.filterwarnings("ignore:.*sharding.*:UserWarning")
+def test_killed_in_mid_epoch_and_resumed_is_as_if_never_killed(tmp_path):
+    whole = train(tmp_path / "whole")
+    killed = start("-c", KILLED, "train", *ARGUMENTS, f"--out={tmp_path / 'killed'}")
+    _, complaint = whole.communicate()
+    assert whole.returncode == 0, complaint
+    _, complaint = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, complaint
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    assert len(metrics.read_text().splitlines()) == 2  # two of four epochs
+    with open(metrics, "a") as file:
+        file.write('{"optimizer": "gadamx", "se')  # torn by the kill
+
+    resumed = train(tmp_path / "killed", "--resume")
+    _, complaint = resumed.communicate()
+    assert resumed.returncode == 0, complaint
+    assert metrics.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    step, expected = last_checkpoint(tmp_path / "whole")
+    assert (step, expected["step"]) == (56, 56)
+    step, found = last_checkpoint(tmp_path / "killed")
+    assert step == 56
+
+    def leaves(tree, path=()):
+        if isinstance(tree, dict):
+            for name in sorted(tree):
+                yield from leaves(tree[name], (*path, name))
+        elif isinstance(tree, list | tuple):
+            for number, below in enumerate(tree):
+                yield from leaves(below, (*path, number))
+        else:
+            yield path, tree
+
+    expected, found = dict(leaves(expected)), dict(leaves(found))
+    assert expected.keys() == found.keys()
+    assert len(expected) > 30  # parameters, moments, average, statistics, sums
+    for path, array in expected.items():
+        np.testing.assert_array_equal(array, found[path], err_msg=str(path))
+    results = (tmp_path / "killed" / "results.csv").read_text().splitlines()
+    assert len(results) == 2
+    assert ",30," in results[1]  # resumed_from_step
+
+
+def test_interrupted_and_resumed(tmp_path, monkeypatch, capsys):
+    arguments = ["train", *ARGUMENTS, "--optimizer=swa", f"--out={tmp_path / 'run'}"]
+    log = RunFolder.log
+
+    def log_twice(folder, row):
+        log(folder, row)
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "log", log_twice)
+    assert main(arguments) == 130
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("interrupted; go on with: python -m experiments train")
+    assert "Partial: 0 of 1 runs" in shown.out
+
+    monkeypatch.setattr(RunFolder, "log", log)
+    assert main(arguments) == 2  # not without --resume
+    assert main([*arguments, "--resume"]) == 0
+    folder = RunFolder.open(tmp_path / "run")
+    assert [row["epoch"] for row in folder.rows()] == [1, 2, 3, 4]
+    (result,) = folder.results()
+    assert result["resumed_from_step"] == 25  # the last checkpoint before step 28
+    assert result["num_averaged"] == 2
+
+    # Finished: resuming trains nothing, but tells the result again.
+    monkeypatch.setattr(image, "run", None)
+    capsys.readouterr()
+    assert main([*arguments, "--resume"]) == 0
+    assert "swa" in capsys.readouterr().out
+    assert folder.results() == [result]

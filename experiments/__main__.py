@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train one, with checkpoints and exact resume",
     "tune": "choose rates and decays of the base optimisers on validation",
     "report": "make the table and the report of a run folder again",
+    "benchmarks": "time one update of every optimiser against its peers",
     "theory": "noise of iterates and averages on the noisy quadratic of P0, theorem 1",
 }
 
@@ -20,7 +21,7 @@ _HELP = ("-h", "--help")
 
 def usage() -> str:
     """The list of commands."""
-    lines = [f"  {name:9}{summary}" for name, summary in COMMANDS.items()]
+    lines = [f"  {name:11}{summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
         [
             "usage: python -m experiments COMMAND [ARGUMENTS]",
@@ -28,7 +29,6 @@ def usage() -> str:
             *lines,
             "",
             "python -m experiments COMMAND --help   lists a command's arguments",
-            "python -m experiments.benchmarks       times the optimisers",
         ]
     )
 

@@ -184,6 +184,9 @@ _RECORDS = (
         paper="P0 app. .2",
         averages=True,
         base="adamw",
+        exceptions=types.MappingProxyType(
+            {"iterates_untouched": "Lookahead ends where averaging starts"}
+        ),
     ),
     OptimizerRecord(
         name="gadam_auto",

@@ -31,7 +31,7 @@ def find_state(opt_state: optax.OptState, kind: type[State], makers: str) -> Sta
     """
     found = find_states(opt_state, kind)
     if len(found) != 1:
-        count = "no" if not found else str(len(found))
+        count = "none" if not found else str(len(found))
         raise ValueError(
             f"opt_state must hold exactly one {kind.__name__}, got {count}. "
             f"It comes from {makers}."

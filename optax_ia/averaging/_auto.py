@@ -55,7 +55,7 @@ def auto_average(
     *,
     patience: int = 10,
     mode: Literal["min", "max"] = "min",
-    dtype: Any = jnp.float32,
+    dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     """A tail average that a validation metric starts, and that says when to stop.
 

@@ -1,5 +1,6 @@
 """Averages of the iterates: the plain tail mean and the exponential moving average."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,8 +80,9 @@ def _iterate_average(
     if start is not None:
         checks.check_integer("start", start, minimum=0)
     checks.check_integer("every", every, minimum=1)
+    dtype = jnp.dtype(dtype)
     if not jnp.issubdtype(dtype, jnp.inexact):
-        raise ValueError(f"dtype must be a floating point dtype, got {dtype!r}.")
+        raise ValueError(f"dtype must be a floating point dtype, got {dtype}.")
 
     def init_fn(params):
         return IterateAverageState(
@@ -135,7 +137,7 @@ def tail_average(
     start: jax.typing.ArrayLike | None,
     every: jax.typing.ArrayLike = 1,
     *,
-    dtype: Any = jnp.float32,
+    dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keeps the plain mean of the iterates from ``start`` on; changes no update.
 
@@ -193,7 +195,7 @@ def ema_average(
     start: jax.typing.ArrayLike | None = 0,
     debias: bool = True,
     every: jax.typing.ArrayLike = 1,
-    dtype: Any = jnp.float32,
+    dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keeps an exponential moving average of the iterates; changes no update.
 
@@ -247,10 +249,17 @@ def ema_average(
     """
     checks.check_number("decay", decay, minimum=0, below=1)
 
+    # 1 - decay and 1 - decay**n = -expm1(n log(decay)) from the same logarithm: near
+    # decay 1 a float32 would lose the digits that tell them apart
+    if isinstance(decay, int | float):
+        log_decay = math.log(decay) if decay > 0 else -math.inf
+    else:
+        log_decay = jnp.log(decay)
+
     def weight(n):
-        if not debias:
-            return jnp.where(n == 1, 1.0, 1.0 - decay).astype(n.dtype)
-        # 1 - decay**n, without the cancellation at decays close to 1
-        return (1 - decay) / -jnp.expm1(n * jnp.log(jnp.asarray(decay, n.dtype)))
+        newest = -jnp.expm1(jnp.asarray(log_decay, n.dtype))
+        if debias:
+            newest = newest / -jnp.expm1(n * jnp.asarray(log_decay, n.dtype))
+        return jnp.where(n == 1, 1, newest)
 
     return _iterate_average("ema_average", weight, start, every, dtype)

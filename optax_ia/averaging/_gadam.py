@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from optax_ia._src.types import Mask
@@ -24,7 +23,7 @@ def gadam(
     eps: jax.typing.ArrayLike = 1e-8,
     eps_root: jax.typing.ArrayLike = 0.0,
     mu_dtype: Any = None,
-    dtype: Any = jnp.float32,
+    dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Gadam: AdamW, averaged from ``start`` on.
 
@@ -106,7 +105,7 @@ def gadamx(
     amsgrad: bool = True,
     correction: Literal["power", "sqrt"] = "power",
     mu_dtype: Any = None,
-    dtype: Any = jnp.float32,
+    dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""GadamX: :func:`padamw`, averaged from ``start`` on.
 

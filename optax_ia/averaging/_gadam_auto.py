@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from optax_ia._src.types import Mask
@@ -24,7 +23,7 @@ def gadam_auto(
     eps: jax.typing.ArrayLike = 1e-8,
     eps_root: jax.typing.ArrayLike = 0.0,
     mu_dtype: Any = None,
-    dtype: Any = jnp.float32,
+    dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     """GadamAuto: AdamW at a constant rate, averaged when the metric levels out.
 

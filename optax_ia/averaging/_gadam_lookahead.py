@@ -38,7 +38,7 @@ def gadam_lookahead(
     eps: jax.typing.ArrayLike = 1e-8,
     eps_root: jax.typing.ArrayLike = 0.0,
     mu_dtype: Any = None,
-    dtype: Any = jnp.float32,
+    dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Gadam + Lookahead: Lookahead around AdamW until averaging starts, then Gadam.
 

@@ -65,9 +65,12 @@ def averaged_params(opt_state: optax.OptState, params: optax.Params) -> optax.Pa
             collected.shape + (1,) * (average.ndim - collected.ndim)
         )
         picked = jnp.where(here, average.astype(param.dtype), param)
-        if isinstance(param, jax.Array) and not isinstance(param, Tracer):
-            picked = jax.device_put(picked, param.sharding)
-        return picked
+        if isinstance(picked, Tracer) or not isinstance(param, jax.Array):
+            return picked
+        # only where it differs: an array placed by hand makes jit compile anew
+        if picked.sharding.is_equivalent_to(param.sharding, param.ndim):
+            return picked
+        return jax.device_put(picked, param.sharding)
 
     def is_masked(node):
         return isinstance(node, optax.MaskedNode)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from optax_ia._src.types import Mask
@@ -21,7 +20,7 @@ def swa(
     *,
     momentum: jax.typing.ArrayLike = 0.9,
     nesterov: bool = False,
-    dtype: Any = jnp.float32,
+    dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""SWA: SGD with momentum and L2 decay, averaged from ``start`` on.
 

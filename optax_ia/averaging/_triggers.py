@@ -109,11 +109,12 @@ def non_monotonic_trigger(
     def update(state, value):
         loss = _as_loss(value, sign)
         fired = (state.count > n) & (loss > state.best_before)
+        recent = jnp.asarray(state.recent)  # NumPy's after some restores
         slot = state.count % n  # holds the value that now leaves the window
         return NonMonotonicState(
             count=state.count + 1,
-            recent=state.recent.at[slot].set(loss),
-            best_before=jnp.minimum(state.best_before, state.recent[slot]),
+            recent=recent.at[slot].set(loss),
+            best_before=jnp.minimum(state.best_before, recent[slot]),
             fired=state.fired | fired,
         )
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +74,7 @@ class TrainState(train_state.TrainState):
         )
         return state.replace(step=jnp.zeros([], jnp.int32))
 
-    def apply_gradients(self, *, grads, **kwargs):
+    def apply_gradients(self, *, grads: Any, **kwargs: Any) -> Self:
         """One update.
 
         Args:
@@ -93,7 +93,7 @@ class TrainState(train_state.TrainState):
         state = train_state.TrainState.apply_gradients(
             self.replace(tx=bound), grads=grads, **replaced
         )
-        return state.replace(tx=self.tx)
+        return cast(Self, state.replace(tx=self.tx))
 
     def averaged_variables(
         self,

@@ -12,18 +12,7 @@ except ModuleNotFoundError as error:
         "optax_ia.models needs Flax: pip install 'optax-ia[flax]'", name="flax"
     ) from error
 
-from optax_ia.models._vgg import VGG as VGG
-from optax_ia.models._vgg import ConvBlock as ConvBlock
 from optax_ia.models._zoo import ModelRecord as ModelRecord
 from optax_ia.models._zoo import create_model as create_model
 from optax_ia.models._zoo import get_model_record as get_model_record
 from optax_ia.models._zoo import list_models as list_models
-
-__all__ = [
-    "VGG",
-    "ConvBlock",
-    "ModelRecord",
-    "create_model",
-    "get_model_record",
-    "list_models",
-]

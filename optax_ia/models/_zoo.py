@@ -3,6 +3,7 @@
 import dataclasses
 import fnmatch
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 
@@ -81,7 +82,7 @@ def get_model_record(name: str) -> ModelRecord:
     return _RECORDS[name]
 
 
-def create_model(name: str, **kwargs) -> nn.Module:
+def create_model(name: str, **kwargs: Any) -> nn.Module:
     """A Linen module from the zoo.
 
     Every model is called as ``model.apply(variables, images, train=...)`` with

@@ -13,6 +13,7 @@ COMMANDS = {
     "tune": "choose rates and decays of the base optimisers on validation",
     "report": "make the table and the report of a run folder again",
     "benchmarks": "time one update of every optimiser against its peers",
+    "methods": "print the table of methods",
     "theory": "noise of iterates and averages on the noisy quadratic of P0, theorem 1",
 }
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from optax_ia._src.scalars import default_float
 from optax_ia.flax._batches import iterate_inputs
 
 
@@ -16,7 +17,7 @@ def _fold(mean: jax.Array, new: jax.Array, count: jax.Array, size: int) -> jax.A
     """The running mean after ``size`` more examples with statistic ``new``."""
     wide = jnp.promote_types(mean.dtype, jnp.float32)
     mean, new = mean.astype(wide), new.astype(wide)
-    weight = (size / (count + size)).astype(wide)
+    weight = size / (count.astype(wide) + size)
     return jnp.where(count == 0, new, mean + weight * (new - mean))
 
 
@@ -83,7 +84,7 @@ def _recalibrate_linen(apply_fn, variables, batches, apply_kwargs, inputs, rngs)
         means = _linen_step(
             dict(variables),
             means,
-            jnp.asarray(count, jnp.float32),
+            jnp.asarray(count, default_float()),
             x,
             keys,
             apply_fn=apply_fn,
@@ -130,7 +131,7 @@ def _recalibrate_nnx(model, batches, apply_kwargs, inputs):
         state, means = _nnx_step(
             state,
             means,
-            jnp.asarray(count, jnp.float32),
+            jnp.asarray(count, default_float()),
             x,
             graphdef=graphdef,
             apply_kwargs=tuple(sorted((apply_kwargs or {}).items())),

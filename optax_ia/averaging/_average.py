@@ -40,11 +40,10 @@ def _(state: IterateAverageState) -> dict[str, jax.Array]:
     return {"num_averaged": state.num_averaged}
 
 
-def _accumulator_dtype(param: jax.Array, dtype: Any) -> Any:
+def _accumulator_dtype(param: jax.typing.ArrayLike, dtype: Any) -> Any:
     """The wider of ``dtype`` and the parameter's own; integers are not averaged."""
-    if not jnp.issubdtype(param.dtype, jnp.inexact):
-        return param.dtype
-    return jnp.promote_types(param.dtype, dtype)
+    own = jnp.asarray(param).dtype
+    return jnp.promote_types(own, dtype) if jnp.issubdtype(own, jnp.inexact) else own
 
 
 def _stored_value(iterate: jax.Array, dtype: Any) -> jax.Array:

@@ -64,7 +64,7 @@ def averaged_params(opt_state: optax.OptState, params: optax.Params) -> optax.Pa
         here = collected.reshape(
             collected.shape + (1,) * (average.ndim - collected.ndim)
         )
-        picked = jnp.where(here, average.astype(param.dtype), param)
+        picked = jnp.where(here, average.astype(jnp.asarray(param).dtype), param)
         if isinstance(picked, Tracer) or not isinstance(param, jax.Array):
             return picked
         # only where it differs: an array placed by hand makes jit compile anew

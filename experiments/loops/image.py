@@ -10,7 +10,7 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -70,9 +70,7 @@ def train_step(
 
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
     (loss, (logits, batch_stats)), grads = value_and_grad(state.params)
-    after = cast(  # Flax types the result as its own class
-        TrainState, state.apply_gradients(grads=grads, batch_stats=batch_stats)
-    )
+    after = state.apply_gradients(grads=grads, batch_stats=batch_stats)
     step = {
         "loss": loss,
         "correct": jnp.mean(logits.argmax(-1) == labels, dtype=jnp.float32),

@@ -25,6 +25,9 @@ from experiments.cli import parse
 from experiments.errors import ExperimentError
 from experiments.run_folder import RunFolder
 
+_WIDTH = 160
+"""Characters a line of the tables takes where there is no terminal."""
+
 Tree = Literal["flat", "resnet50", "resnet110", "toy"]
 
 
@@ -134,6 +137,8 @@ def main(arguments: Sequence[str]) -> int:
     chosen = select(config.entries)
     folder = RunFolder.prepare(parsed.out, "benchmarks", config, resume=False)
     console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width to keep to
+        console = Console(width=_WIDTH)
     console.print(_report.device_line())
     columns = (
         TextColumn("{task.description:18}"),

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import jax
 import tyro
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.benchmarks import _report
@@ -22,11 +21,9 @@ from experiments.benchmarks._entries import (
 from experiments.benchmarks._measure import Program, Run, compile_all, interleave
 from experiments.benchmarks._trees import build
 from experiments.cli import parse
+from experiments.console import table_console
 from experiments.errors import ExperimentError
 from experiments.run_folder import RunFolder
-
-_WIDTH = 160
-"""Characters a line of the tables takes where there is no terminal."""
 
 Tree = Literal["flat", "resnet50", "resnet110", "toy"]
 
@@ -136,9 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     _check(config)
     chosen = select(config.entries)
     folder = RunFolder.prepare(parsed.out, "benchmarks", config, resume=False)
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width to keep to
-        console = Console(width=_WIDTH)
+    console = table_console()
     console.print(_report.device_line())
     columns = (
         TextColumn("{task.description:18}"),
@@ -147,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     rows: list[_report.Row] = []
     for tree in config.trees:
-        with Progress(*columns, console=console, transient=True) as progress:
+        with Progress(*columns, transient=True) as progress:
             new = measure_tree(tree, config, chosen, progress)
         rows += new
         _report.print_rows(console, new)

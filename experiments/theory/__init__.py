@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 
 from experiments.cli import parse
+from experiments.console import table_console
 from experiments.errors import ExperimentError
 from experiments.run_folder import RunFolder
 from experiments.theory import _report
@@ -66,13 +67,13 @@ def main(arguments: Sequence[str]) -> int:
     if config.seeds < 2:
         raise ExperimentError(f"seeds must be >= 2, got {config.seeds}")
     folder = RunFolder.prepare(parsed.out, "theory", config, resume=False)
-    console = Console()
+    console = table_console()
     grid = [(name, problem) for name in SWEEPS for problem in SWEEPS[name]]
     grid.append(("independent", INDEPENDENT))
     keys = iter(jax.random.split(jax.random.key(config.seed), len(grid) + len(REGRETS)))
     norms: list[NormRow] = []
     regrets: list[RegretRow] = []
-    with console.status("simulating the quadratic"):
+    with Console().status("simulating the quadratic"):
         for sweep, problem in grid:
             norms += norm_rows(sweep, problem, next(keys), seeds=config.seeds)
         for problem in REGRETS:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+import optax_ia
 from experiments import report
 from experiments.cli import command_to_resume, parse
 from experiments.configs.p0.digits import PRESETS, CompareConfig
@@ -22,7 +23,7 @@ from experiments.configs.settings import (
 from experiments.data import Dataset
 from experiments.errors import ExperimentError
 from experiments.loops import image
-from experiments.optimizers import check_optimizer, list_trainable, rates_of
+from experiments.optimizers import check_optimizer, rates_of
 from experiments.progress import LiveProgress
 from experiments.run_folder import RunFolder
 
@@ -58,7 +59,7 @@ def resolve(config: CompareConfig) -> CompareConfig:
         check_rates(f"{base}.", rates.learning_rate, rates.weight_decay)
     names = config.optimizers
     if "all" in names:
-        names = tuple(list_trainable())
+        names = tuple(optax_ia.list_optimizers())
     if not names:
         raise ExperimentError("--optimizers needs at least one name, or all")
     for name in names:

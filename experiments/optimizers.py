@@ -9,18 +9,12 @@ import optax
 
 import optax_ia
 from experiments.configs.settings import Rates, RunConfig
-from experiments.errors import unknown
+from experiments.errors import ExperimentError, unknown
 from optax_ia import registry
 
 
-def list_trainable() -> list[str]:
-    """Registry entries that need nothing but gradients: what ``all`` stands for."""
-    names = optax_ia.list_optimizers()
-    return [name for name in names if not registry.get_record(name).needs]
-
-
 def check_optimizer(name: str) -> None:
-    """Checks that an optimiser exists and needs gradients only.
+    """Checks that an optimiser exists.
 
     Args:
       name: a registry name.
@@ -28,8 +22,8 @@ def check_optimizer(name: str) -> None:
     Raises:
       ExperimentError: naming the choices.
     """
-    if name not in list_trainable():
-        raise unknown("optimizer", name, [*list_trainable(), "all"])
+    if name not in optax_ia.list_optimizers():
+        raise unknown("optimizer", name, [*optax_ia.list_optimizers(), "all"])
 
 
 def _takes(name: str, argument: str) -> bool:
@@ -72,8 +66,9 @@ def build_optimizer(
     The rule, its decay and its averaging come from the registry as one
     transformation. Entries without an average follow P0 eq. 12. Those with one follow
     P0 eq. 13 and, unless they say themselves when to collect (an EMA does), collect
-    once an epoch from ``config.averaging_epoch`` on. ``gadam_auto``, which finds its
-    own start, keeps its rate constant (P0 A.2).
+    once an epoch from ``config.averaging_epoch`` on. Those that find their own start
+    keep their rate constant (P0 A.2), and so does a line search. Periods that mean an
+    epoch are one: the growth of a line search's trials, the snapshots of SVRG.
 
     Cached, so that runs which differ in nothing but their seed (give them seed 0
     here) share one transformation, and with it one compiled step.
@@ -88,7 +83,9 @@ def build_optimizer(
     name = config.optimizer
     record = registry.get_record(name)
     overrides: dict[str, Any] = {}
-    if not record.averages:
+    if "schedule" in record.exceptions:
+        schedule = config.learning_rate
+    elif not record.averages:
         schedule = optax_ia.linear_schedule(
             config.learning_rate, config.epochs, steps_per_epoch=steps_per_epoch
         )
@@ -99,8 +96,15 @@ def build_optimizer(
             overrides |= {"start": start, "every": steps_per_epoch}
     else:
         schedule = optax.constant_schedule(config.learning_rate)
-        overrides |= {"every": steps_per_epoch, "patience": config.patience}
+        overrides["every"] = steps_per_epoch
+        if _takes(name, "patience"):
+            overrides["patience"] = config.patience
+    for period in ("steps_per_epoch", "snapshot_every"):
+        if _takes(name, period):
+            overrides[period] = steps_per_epoch
     if config.weight_decay is not None:
+        if not _takes(name, "weight_decay"):
+            raise ExperimentError(f"{name} has no weight decay; leave it out")
         overrides["weight_decay"] = config.weight_decay
     rule = optax_ia.get_optimizer(name, learning_rate=schedule, **overrides)
     if config.clip_norm is None:

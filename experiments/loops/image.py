@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -24,16 +24,44 @@ from experiments.data import Augment, Dataset, epoch_batches, load_dataset
 from experiments.errors import ExperimentError, unknown
 from experiments.loops.evaluation import candidates, score_splits
 from experiments.optimizers import build_optimizer
-from optax_ia import models
-from optax_ia.flax import TrainState
+from optax_ia import models, registry
+from optax_ia.flax import TrainState, build_train_step
 
 Totals = dict[str, jax.Array]
 Row = dict[str, Any]
+FullBatches = Callable[[], Iterable[Any]]
 
 _TOTALS = ("loss", "correct", "gradient_norm", "update_norm")
 
 
-@functools.partial(jax.jit, static_argnames="augment", donate_argnums=(0, 1))
+def _loss(logits: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
+    """Cross entropy and accuracy of a batch."""
+    _, labels = batch
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    correct = jnp.mean(logits.argmax(-1) == labels, dtype=jnp.float32)
+    return losses.mean(), {"correct": correct}
+
+
+@functools.cache
+def _step(
+    needs: tuple[str, ...], augment: Augment, full_batches: FullBatches | None
+) -> Callable[..., Any]:
+    """The step of all optimisers with the same needs, on the same data."""
+
+    def prepare(key, batch):
+        images, labels = batch
+        return augment(key, images), labels
+
+    return build_train_step(
+        needs, _loss, prepare=prepare, full_batches=full_batches, norms=True
+    )
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add(totals: Totals, step: Totals) -> Totals:
+    return {name: total + step[name] for name, total in totals.items()}
+
+
 def train_step(
     state: TrainState,
     totals: Totals,
@@ -42,42 +70,35 @@ def train_step(
     labels: jax.typing.ArrayLike,
     *,
     augment: Augment,
+    needs: tuple[str, ...] = (),
+    full_batches: FullBatches | None = None,
 ) -> tuple[TrainState, Totals]:
     """One update. ``state`` and ``totals`` are donated: do not use them afterwards.
 
     Args:
       state: parameters, batch statistics, optimiser.
       totals: sums over the epoch so far; see :func:`zero_totals`.
-      key: the run's augmentation key; the step is folded in here.
+      key: the run's key; the step is folded in.
       images: ``(batch, height, width, channels)``.
       labels: ``(batch,)``.
       augment: the data set's augmentation.
+      needs: the extra arguments that the optimiser needs.
+      full_batches: gives all training batches, for an optimiser that needs their mean
+        gradient.
 
     Returns:
       The new state and the new sums.
     """
-    images = augment(jax.random.fold_in(key, state.step), images)
+    step = _step(needs, augment, full_batches)
+    state, metrics = step(state, (images, labels), key)
+    return state, _add(totals, metrics)
 
-    def loss_fn(params):
-        logits, updated = state.apply_fn(
-            {"params": params, "batch_stats": state.batch_stats},
-            images,
-            train=True,
-            mutable=["batch_stats"],
-        )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), (logits, updated["batch_stats"])
 
-    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, (logits, batch_stats)), grads = value_and_grad(state.params)
-    after = state.apply_gradients(grads=grads, batch_stats=batch_stats)
-    step = {
-        "loss": loss,
-        "correct": jnp.mean(logits.argmax(-1) == labels, dtype=jnp.float32),
-        "gradient_norm": optax.tree.norm(grads),
-        "update_norm": optax.tree.norm(optax.tree.sub(after.params, state.params)),
-    }
-    return after, {name: totals[name] + step[name] for name in _TOTALS}
+@functools.cache
+def _full_batches(name: str, batch_size: int) -> FullBatches:
+    """All training batches of a data set, always in the same order."""
+    split = load_dataset(name).train
+    return functools.partial(epoch_batches, split, batch_size, seed=0, epoch=0)
 
 
 def zero_totals() -> Totals:
@@ -217,6 +238,10 @@ def run(
         state, totals = checkpoints.restore(state, totals)
     steps_per_epoch = len(data.train) // config.batch_size
     first = step = int(state.step)
+    needs = registry.get_record(config.optimizer).needs
+    full_batches = None
+    if "full_gradient" in needs:
+        full_batches = _full_batches(config.dataset, config.batch_size)
     compile_seconds = training_seconds = 0.0
     while step < config.epochs * steps_per_epoch and not _wants_stop(state):
         epoch, done = divmod(step, steps_per_epoch)
@@ -226,7 +251,14 @@ def run(
         ):
             step_began = time.perf_counter()
             state, totals = train_step(
-                state, totals, augment_key, images, labels, augment=data.augment
+                state,
+                totals,
+                augment_key,
+                images,
+                labels,
+                augment=data.augment,
+                needs=needs,
+                full_batches=full_batches,
             )
             if step == first:
                 jax.block_until_ready(totals)

@@ -69,3 +69,20 @@ def check_params(name: str, params: Any) -> Any:
             f"{name} needs the parameters: call update(grads, state, params)."
         )
     return params
+
+
+def check_extra_args(method: str, **values: Any) -> None:
+    """Raises ValueError if an extra argument that ``update`` needs is None.
+
+    Args:
+      method: the transformation, for the message.
+      **values: every extra argument it needs, by name.
+    """
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        call = ", ".join(f"{name}={name}" for name in values)
+        raise ValueError(
+            f"{method} needs {' and '.join(missing)}: call "
+            f"update(grads, state, params, {call}), or let "
+            "optax_ia.flax.build_train_step make the call."
+        )

@@ -81,3 +81,75 @@ def adamw(
         decoupled_decay(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )
+
+
+def adagrad(
+    learning_rate: optax.ScalarOrSchedule = 0.01,
+    initial_accumulator_value: jax.typing.ArrayLike = 0.0,
+    eps: jax.typing.ArrayLike = 1e-10,
+    *,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.adagrad`` with L2 decay, started from zero as in the papers' code."""
+    rule = optax.scale_by_rss(initial_accumulator_value, eps)
+    return _l2_chain(rule, learning_rate, weight_decay, mask)
+
+
+def rmsprop(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    decay: jax.typing.ArrayLike = 0.99,
+    eps: jax.typing.ArrayLike = 1e-8,
+    *,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.rmsprop`` with L2 decay and the epsilon outside the root."""
+    rule = optax.scale_by_rms(decay, eps, eps_in_sqrt=False)
+    return _l2_chain(rule, learning_rate, weight_decay, mask)
+
+
+def yogi(
+    learning_rate: optax.ScalarOrSchedule = 0.01,
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-3,
+    *,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.yogi`` with L2 decay."""
+    rule = optax.scale_by_yogi(b1, b2, eps)
+    return _l2_chain(rule, learning_rate, weight_decay, mask)
+
+
+def radam(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-8,
+    *,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.radam`` with L2 decay."""
+    rule = optax.scale_by_radam(b1, b2, eps)
+    return _l2_chain(rule, learning_rate, weight_decay, mask)
+
+
+def adabelief(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-16,
+    eps_root: jax.typing.ArrayLike = 1e-16,
+    *,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    """``optax.adabelief`` with decoupled decay, as its authors' code has it."""
+    return optax.chain(
+        optax.scale_by_belief(b1, b2, eps, eps_root),
+        decoupled_decay(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,5 +1,7 @@
 """Averages of iterates, what starts them, and the optimisers built on them."""
 
+from optax_ia.averaging._asgd import asgd as asgd
+from optax_ia.averaging._asgd import nt_asgd as nt_asgd
 from optax_ia.averaging._auto import AutoAverageState as AutoAverageState
 from optax_ia.averaging._auto import auto_average as auto_average
 from optax_ia.averaging._auto import record_metric as record_metric
@@ -16,6 +18,7 @@ from optax_ia.averaging._gadam_lookahead import (
 from optax_ia.averaging._gadam_lookahead import gadam_lookahead as gadam_lookahead
 from optax_ia.averaging._lookahead import LookaheadState as LookaheadState
 from optax_ia.averaging._lookahead import lookahead as lookahead
+from optax_ia.averaging._ranger import ranger as ranger
 from optax_ia.averaging._readout import averaged_params as averaged_params
 from optax_ia.averaging._readout import num_averaged as num_averaged
 from optax_ia.averaging._readout import start_averaging as start_averaging

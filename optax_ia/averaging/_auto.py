@@ -13,13 +13,16 @@ from optax_ia._src.states import find_state, replace_state
 from optax_ia.averaging._average import IterateAverageState, tail_average
 from optax_ia.averaging._readout import start_state
 from optax_ia.averaging._triggers import (
+    NonMonotonicState,
     PlateauState,
+    non_monotonic_init,
+    non_monotonic_update,
     plateau_init,
     plateau_update,
     sign_of,
 )
 
-_MAKERS = "auto_average and gadam_auto"
+_MAKERS = "auto_average, gadam_auto and nt_asgd"
 
 
 class AutoAverageState(NamedTuple):
@@ -30,23 +33,26 @@ class AutoAverageState(NamedTuple):
         shape (), int32.
       patience: values without improvement that end a phase, shape (), int32.
       sign: 1 if smaller metrics are better, -1 if larger are, shape ().
-      trigger: the plateau trigger's state in this phase.
+      trigger: the trigger's state in this phase.
       average: the state of the tail average.
     """
 
     averaging_phase: jax.Array
     patience: jax.Array
     sign: jax.Array
-    trigger: PlateauState
+    trigger: PlateauState | NonMonotonicState
     average: IterateAverageState
 
 
 @read_diagnostics.register
 def _(state: AutoAverageState) -> dict[str, jax.Array]:
-    return {
-        "averaging_phase": state.averaging_phase,
-        "trigger_best": bare_scalar(state.sign) * bare_scalar(state.trigger.best),
-        "trigger_num_bad": state.trigger.num_bad,
+    trigger, sign = state.trigger, bare_scalar(state.sign)
+    read = {"averaging_phase": state.averaging_phase}
+    if isinstance(trigger, NonMonotonicState):
+        return read | {"trigger_best": sign * bare_scalar(trigger.best_before)}
+    return read | {
+        "trigger_best": sign * bare_scalar(trigger.best),
+        "trigger_num_bad": trigger.num_bad,
     }
 
 
@@ -55,6 +61,7 @@ def auto_average(
     *,
     patience: int = 10,
     mode: Literal["min", "max"] = "min",
+    window: int | None = None,
     dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     """A tail average that a validation metric starts, and that says when to stop.
@@ -70,6 +77,8 @@ def auto_average(
       every: collect each ``every``-th update once started, >= 1.
       patience: values without improvement that end a phase, >= 1.
       mode: ``"min"`` if smaller is better, ``"max"`` if larger is.
+      window: start by :func:`non_monotonic_trigger` with this window in place of the
+        plateau; nothing then says when to stop, and ``patience`` is not used. Static.
       dtype: see :func:`tail_average`.
 
     Returns:
@@ -99,6 +108,8 @@ def auto_average(
     """
     checks.check_integer("patience", patience, minimum=1)
     sign = sign_of(mode)
+    if window is not None:
+        checks.check_integer("window", window, minimum=1)
     inner: Any = tail_average(None, every, dtype=dtype)
 
     def init_fn(params):
@@ -106,7 +117,7 @@ def auto_average(
             averaging_phase=jnp.zeros([], jnp.int32),
             patience=jnp.asarray(patience, jnp.int32),
             sign=jnp.asarray(sign, default_float()),
-            trigger=plateau_init(),
+            trigger=plateau_init() if window is None else non_monotonic_init(window),
             average=inner.init(params),
         )
 
@@ -118,6 +129,13 @@ def auto_average(
 
 
 def _advance(state: AutoAverageState, value: jax.typing.ArrayLike) -> AutoAverageState:
+    if isinstance(state.trigger, NonMonotonicState):
+        trigger = non_monotonic_update(state.trigger, value, state.sign)
+        return state._replace(
+            averaging_phase=jnp.maximum(state.averaging_phase, trigger.fired),
+            trigger=trigger,
+            average=start_state(state.average, trigger.fired),
+        )
     trigger = plateau_update(state.trigger, value, state.patience, state.sign)
     fired = trigger.fired
     # the next phase judges another model: its trigger starts afresh
@@ -162,7 +180,7 @@ def record_metric(opt_state: optax.OptState, value: jax.typing.ArrayLike) -> Any
         (phase, patience, sign, *trigger), treedef = jax.tree.flatten(own)
         changed = _advance(
             AutoAverageState(
-                phase, patience, sign, PlateauState(*trigger), state.average
+                phase, patience, sign, type(state.trigger)(*trigger), state.average
             ),
             value,
         )

@@ -1,5 +1,6 @@
 """Triggers that watch a validation metric: pure functions of a small state."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -98,27 +99,39 @@ def non_monotonic_trigger(
     checks.check_integer("n", n, minimum=1)
     sign = sign_of(mode)
 
-    def init():
-        return NonMonotonicState(
-            count=jnp.zeros([], jnp.int32),
-            recent=jnp.full([n], jnp.inf, _worst().dtype),
-            best_before=_worst(),
-            fired=jnp.zeros([], bool),
-        )
+    return Trigger(
+        functools.partial(non_monotonic_init, n),
+        lambda state, value: non_monotonic_update(state, value, sign),
+    )
 
-    def update(state, value):
-        loss = _as_loss(value, sign)
-        fired = (state.count > n) & (loss > state.best_before)
-        recent = jnp.asarray(state.recent)  # NumPy's after some restores
-        slot = state.count % n  # holds the value that now leaves the window
-        return NonMonotonicState(
-            count=state.count + 1,
-            recent=recent.at[slot].set(loss),
-            best_before=jnp.minimum(state.best_before, recent[slot]),
-            fired=state.fired | fired,
-        )
 
-    return Trigger(init, update)
+def non_monotonic_init(n: int) -> NonMonotonicState:
+    """The state before any value, for a window of ``n``."""
+    return NonMonotonicState(
+        count=jnp.zeros([], jnp.int32),
+        recent=jnp.full([n], jnp.inf, _worst().dtype),
+        best_before=_worst(),
+        fired=jnp.zeros([], bool),
+    )
+
+
+def non_monotonic_update(
+    state: NonMonotonicState,
+    value: jax.typing.ArrayLike,
+    sign: jax.typing.ArrayLike,
+) -> NonMonotonicState:
+    """One step of the non-monotonic trigger; the sign may be traced."""
+    loss = _as_loss(value, sign)
+    recent = jnp.asarray(state.recent)  # NumPy's after some restores
+    n = recent.size
+    fired = (state.count > n) & (loss > state.best_before)
+    slot = state.count % n  # holds the value that now leaves the window
+    return NonMonotonicState(
+        count=state.count + 1,
+        recent=recent.at[slot].set(loss),
+        best_before=jnp.minimum(state.best_before, recent[slot]),
+        fired=state.fired | fired,
+    )
 
 
 class PlateauState(NamedTuple):

@@ -15,3 +15,4 @@ from optax_ia.flax._recalibrate import (
     recalibrate_batch_stats as recalibrate_batch_stats,
 )
 from optax_ia.flax._train_state import TrainState as TrainState
+from optax_ia.flax._train_step import build_train_step as build_train_step

@@ -10,7 +10,8 @@ import numpy as np
 _INPUT_KEYS = ("image", "inputs", "x")
 
 
-def _default_inputs(batch: Any) -> Any:
+def default_inputs(batch: Any) -> Any:
+    """A tuple's first element, a mapping's "image", "inputs" or "x", or an array."""
     if isinstance(batch, Mapping):
         for key in _INPUT_KEYS:
             if key in batch:
@@ -42,7 +43,7 @@ def iterate_inputs(
         raise TypeError(
             "batches must be an iterable of batches, got one array: pass [array]."
         )
-    take = inputs or _default_inputs
+    take = inputs or default_inputs
     empty = True
     for batch in batches:
         empty = False

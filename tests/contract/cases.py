@@ -1,14 +1,17 @@
 """What the contract suite runs over: every registry record, and chains of components.
 
-Nothing here knows an optimiser by name: what a case is asked and what it is excused
-from comes from its record.
+Nothing here knows an optimiser by name: what a case is asked, what it is given and what
+it is excused from comes from its record.
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 import pytest
 
@@ -17,6 +20,9 @@ from optax_ia import registry
 
 START, EVERY = 2, 2
 """When the averages of the cases that keep one begin, and how often they collect."""
+
+PERIODS = ("snapshot_every",)
+"""Arguments set to EVERY: at their defaults nothing would happen in a short run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Case:
       factory: makes the transformation; the arguments below fit it.
       arguments: those the contract fixes (the start of averaging, test settings).
       averages: whether ``averaged_params`` reads something from its state.
+      needs: the extra arguments that ``update`` cannot do without.
       exceptions: contract name to the reason why it does not apply.
     """
 
@@ -36,11 +43,36 @@ class Case:
     arguments: Mapping[str, Any]
     averages: bool
     exceptions: Mapping[str, str]
+    needs: tuple[str, ...] = ()
 
     def make(self, **overrides):
-        """The transformation, always with extra arguments."""
-        tx = self.factory(**{**self.arguments, **overrides})
-        return optax.with_extra_args_support(tx)
+        """The transformation; what it needs and is not given is supplied."""
+        return self.supplied_factory(**{**self.arguments, **overrides})
+
+    def make_bare(self, **overrides):
+        """The transformation as a user has it."""
+        return self.factory(**{**self.arguments, **overrides})
+
+    @property
+    def supplied_factory(self):
+        """The factory, with the same arguments, of transformations as ``make`` gives.
+
+        A gradient that comes without the loss it is of is taken for that of the
+        quadratic of unit curvature, as the suite's problem is one.
+        """
+
+        @functools.wraps(self.factory)
+        def factory(*arguments, **named):
+            tx = optax.with_extra_args_support(self.factory(*arguments, **named))
+
+            def update(updates, state, params=None, **extra_args):
+                given = local_quadratic(updates, params)
+                chosen = {name: given[name] for name in self.needs}
+                return tx.update(updates, state, params, **{**chosen, **extra_args})
+
+            return optax.GradientTransformationExtraArgs(tx.init, update)
+
+        return factory
 
     def init(self, tx, params):
         """The first state, averaging from update 1 if it waits to be told to start."""
@@ -64,6 +96,33 @@ class Case:
         return inspect.signature(self.factory).parameters
 
 
+def local_quadratic(grads, params):
+    """All extra arguments there are, of the unit quadratic with a given gradient."""
+
+    def wide(tree):
+        return jax.tree.map(
+            lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree
+        )
+
+    def grad_fn(where):
+        moved = optax.tree.add(wide(grads), optax.tree.sub(wide(where), wide(params)))
+        return optax.tree.cast_like(moved, grads)
+
+    def value_fn(where):
+        moved = optax.tree.sub(wide(where), wide(params))
+        parts = jax.tree.map(
+            lambda g, d: jnp.sum(g * d + d * d / 2), wide(grads), moved
+        )
+        return sum(jax.tree.leaves(parts), jnp.zeros([]))
+
+    return {
+        "value": jnp.zeros([]),
+        "grad_fn": grad_fn,
+        "value_fn": value_fn,
+        "full_gradient": grads,
+    }
+
+
 def _registry_case(name):
     record = registry.get_record(name)
     parameters = inspect.signature(record.factory).parameters
@@ -72,12 +131,14 @@ def _registry_case(name):
         arguments["start"] = START
     if record.averages and "every" in parameters:
         arguments["every"] = EVERY
+    arguments |= {period: EVERY for period in PERIODS if period in parameters}
     return Case(
         name=name,
         factory=record.factory,
         arguments={**record.defaults, **arguments},
         averages=record.averages,
         exceptions=record.exceptions,
+        needs=record.needs,
     )
 
 
@@ -131,7 +192,30 @@ def _chain_cases():
             optax_ia.lookahead(momentum, 2), optax_ia.tail_average(start, every)
         )
 
+    def switched(learning_rate=0.1, b1=0.9, switch_at=2):
+        adam = optax.chain(
+            optax.scale_by_adam(), optax_ia.scale_by_learning_rate(learning_rate)
+        )
+        return optax_ia.switch_to_sgd(adam, b1, switch_at=switch_at)
+
+    def switched_by_leaf(learning_rate=0.1, b2=0.9, tol=0.1):
+        padam = optax_ia.padam(learning_rate)
+        return optax_ia.switch_to_sgd(padam, 0.5, b2, tol=tol, scope="leaf")
+
+    def adaptive_sam_of_adam(learning_rate=0.1, rho=0.05):
+        return optax_ia.sam(optax_ia.swats(learning_rate), rho, adaptive=True)
+
+    def svrg_with_momentum(learning_rate=0.1, snapshot_every=2):
+        momentum = optax.chain(
+            optax.trace(0.5), optax_ia.scale_by_learning_rate(learning_rate)
+        )
+        return optax_ia.svrg(momentum, snapshot_every)
+
     unconverged = {"convergence": "centred gradients never see the mean of a column"}
+    wanting = {
+        "grad_fn": (adaptive_sam_of_adam, svrg_with_momentum),
+        "full_gradient": (svrg_with_momentum,),
+    }
     for factory in (
         tail_average,
         ema_average,
@@ -141,6 +225,10 @@ def _chain_cases():
         independent_decay,
         lookahead_sgd,
         averaged_lookahead,
+        switched,
+        switched_by_leaf,
+        adaptive_sam_of_adam,
+        svrg_with_momentum,
     ):
         yield Case(
             name=f"chain:{factory.__name__}",
@@ -148,18 +236,24 @@ def _chain_cases():
             arguments={},
             averages="start" in inspect.signature(factory).parameters,
             exceptions=unconverged if factory is centralize else {},
+            needs=tuple(
+                name
+                for name in ("grad_fn", "full_gradient")
+                if factory in wanting.get(name, ())
+            ),
         )
 
 
 CASES = (*map(_registry_case, optax_ia.list_optimizers()), *_chain_cases())
 
 
-def over_cases(contract, *, averages=False):
+def over_cases(contract, *, averages=False, needs=False):
     """Parametrises a test over the cases that the contract ``contract`` binds.
 
     Args:
       contract: the name under which a record may hold an exception.
       averages: only the cases that keep an average.
+      needs: only the cases that need extra arguments.
 
     Returns:
       The mark, with argument name ``case``.
@@ -167,6 +261,8 @@ def over_cases(contract, *, averages=False):
     chosen = [
         pytest.param(case, id=case.name)
         for case in CASES
-        if contract not in case.exceptions and (case.averages or not averages)
+        if contract not in case.exceptions
+        and (case.averages or not averages)
+        and (case.needs or not needs)
     ]
     return pytest.mark.parametrize("case", chosen)

@@ -37,7 +37,15 @@ def test_converges_on_a_quadratic(case):
     def train(params):
         def body(carry, _):
             params, state = carry
-            updates, state = tx.update(jax.grad(loss)(params), state, params)
+            value, grads = jax.value_and_grad(loss)(params)
+            known = {
+                "value": value,
+                "value_fn": loss,
+                "grad_fn": jax.grad(loss),
+                "full_gradient": grads,
+            }
+            extra = {name: known[name] for name in case.needs}
+            updates, state = tx.update(grads, state, params, **extra)
             return (optax.apply_updates(params, updates), state), None
 
         carry, _ = jax.lax.scan(body, (params, case.init(tx, params)), length=4000)

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import optax_ia
-from tests.contract.cases import over_cases
+from tests.contract.cases import local_quadratic, over_cases
 from tests.contract.problem import (
     STEPS,
     assert_trees_close,
@@ -71,7 +72,7 @@ def numeric_arguments(case):
 
 @over_cases("inject_hyperparams")
 def test_inject_hyperparams_traces_every_number(case):
-    tx = optax.inject_hyperparams(case.factory)(**case.arguments)
+    tx = optax.inject_hyperparams(case.supplied_factory)(**case.arguments)
     step = jax.jit(make_step(tx))
     params = initial()
     state = case.init(tx, params)
@@ -81,7 +82,13 @@ def test_inject_hyperparams_traces_every_number(case):
     assert_same_average(
         case, state, params, *reversed(baseline(case)), rtol=2e-5, atol=2e-6
     )
-    # A changed value is used by the next, not recompiled, step.
+
+
+@over_cases("injected_learning_rate")
+def test_a_changed_learning_rate_is_used_without_recompiling(case):
+    tx = optax.inject_hyperparams(case.supplied_factory)(**case.arguments)
+    step = jax.jit(make_step(tx))
+    params, state = run(step, initial(), case.init(tx, initial()), last=2)
     compiled = step._cache_size()
     state.hyperparams["learning_rate"] = state.hyperparams["learning_rate"] * 0
     frozen, state = step(params, state, 0)
@@ -140,12 +147,22 @@ def test_masked(case):
 
 @over_cases("partition")
 def test_partition(case):
+    """Each group is updated as if it were alone."""
     labels = {"dense": {"kernel": "ours", "bias": "theirs"}}
     tx = optax.partition({"ours": case.make(), "theirs": optax.sgd(0.1)}, labels)
     step = jax.jit(make_step(tx))
     params, state = run(step, initial(), case.init(tx, initial()))
-    expected_params, expected_state = baseline(case)
-    # Elementwise methods do not see the other leaf.
+    inner = case.make()
+    only = {"dense": {"kernel": initial()["dense"]["kernel"]}}
+
+    @jax.jit
+    def alone(params, state, t):
+        grads = gradients({"dense": {**params["dense"], "bias": jnp.zeros(8)}}, t)
+        del grads["dense"]["bias"]
+        updates, state = inner.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    expected_params, expected_state = run(alone, only, case.init(inner, only))
     assert_trees_close(params["dense"]["kernel"], expected_params["dense"]["kernel"])
     assert step._cache_size() == 1
     if case.averages:
@@ -193,3 +210,49 @@ def test_learning_rate_schedules(case):
         np.testing.assert_allclose(read["learning_rate"], rate * 0.5**t, rtol=1e-6)
     assert not np.allclose(params["dense"]["kernel"], expected["dense"]["kernel"])
     assert not np.array_equal(before["dense"]["kernel"], params["dense"]["kernel"])
+
+
+@over_cases("extra_args", needs=True)
+def test_extra_arguments_reach_through_the_wrappers(case):
+    """Given from outside, as a training step does; the wrappers hand them on."""
+    inner = case.make_bare()
+
+    def run_wrapped(tx):
+        @jax.jit
+        def step(params, state, t):
+            grads = gradients(params, t)
+            known = local_quadratic(grads, params)
+            extra = {name: known[name] for name in case.needs}
+            updates, state = tx.update(grads, state, params, **extra)
+            return optax.apply_updates(params, updates), state
+
+        return run(step, initial(), tx.init(initial()))[0]
+
+    for tx in (
+        inner,
+        optax.chain(optax.identity(), inner),
+        optax.MultiSteps(inner, 1),
+        optax.apply_if_finite(inner, 3),
+        optax.inject_hyperparams(case.factory)(**case.arguments),
+        optax.masked(
+            inner,
+            {"dense": {"kernel": True, "bias": True}},
+            mask_compatible_extra_args=True,
+        ),
+        optax.partition({"ours": inner}, "ours", mask_compatible_extra_args=True),
+    ):
+        assert_trees_close(run_wrapped(tx), baseline(case)[0], rtol=2e-5, atol=2e-6)
+
+
+@over_cases("extra_args", needs=True)
+def test_missing_extra_arguments_are_named(case):
+    tx = case.make_bare()
+    params = initial()
+    given = local_quadratic(params, params)
+    for missing in case.needs:
+        extra = {name: given[name] for name in case.needs if name != missing}
+        with pytest.raises(
+            ValueError, match=rf"needs {missing}: call update\(.*="
+        ) as e:
+            tx.update(params, tx.init(params), params, **extra)
+        assert f"{missing}={missing}" in str(e.value)

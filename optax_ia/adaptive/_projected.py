@@ -1,0 +1,255 @@
+"""AdamP and SGDP: updates without their part along scale-invariant weights."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optax_ia._src import checks
+from optax_ia._src.scalars import increment
+from optax_ia._src.types import Mask
+from optax_ia.schedules import scale_by_learning_rate
+
+
+class ProjectedState(NamedTuple):
+    """State of the projection in :func:`adamp` and :func:`sgdp`.
+
+    Attributes:
+      rule_state: the state of the rule whose updates are projected.
+      projected_count: number of updates done, shape (), int32.
+    """
+
+    rule_state: optax.OptState
+    projected_count: jax.Array
+
+
+def _projection(g, w, u, *, delta, eps):
+    """What to subtract from the update ``u``, in units of ``w``, and if anything.
+
+    Returns:
+      The coefficient of ``w`` for each channel, of a shape that broadcasts to ``w``,
+      and whether the tensor was found scale invariant, shape ().
+    """
+    wide = jnp.promote_types(w.dtype, jnp.float32)
+    g, w, u = (x.astype(wide) for x in (g, w, u))
+    axes = tuple(range(w.ndim - 1))  # the last is Flax's axis of output channels
+
+    def per_channel(a, b):
+        return jnp.sum(a * b, axis=axes, keepdims=True)
+
+    gw, gg, ww, wu = (per_channel(*pair) for pair in ((g, w), (g, g), (w, w), (w, u)))
+
+    def cosine(gw, gg, ww):
+        return jnp.abs(gw) / (
+            jnp.maximum(jnp.sqrt(gg), eps) * jnp.maximum(jnp.sqrt(ww), eps)
+        )
+
+    def coefficient(wu, ww):
+        return wu / (jnp.sqrt(ww) + eps) ** 2
+
+    layer = [jnp.sum(x) for x in (gw, gg, ww, wu)]
+    row = w.size // ww.size
+    by_channel = jnp.max(cosine(gw, gg, ww)) < delta / math.sqrt(row)
+    by_layer = cosine(*layer[:3]) < delta / math.sqrt(w.size)
+    whole = jnp.broadcast_to(coefficient(layer[3], layer[2]), ww.shape)
+    found = jnp.where(by_layer, whole, jnp.zeros_like(ww))
+    found = jnp.where(by_channel, coefficient(wu, ww), found)
+    return found, by_channel | by_layer
+
+
+def _projected(
+    rule: optax.GradientTransformation,
+    delta: jax.typing.ArrayLike,
+    wd_ratio: jax.typing.ArrayLike,
+    eps: jax.typing.ArrayLike,
+    weight_decay: optax.ScalarOrSchedule,
+    decay_factor: jax.typing.ArrayLike,
+    mask: Mask,
+) -> optax.GradientTransformationExtraArgs:
+    """Projects a rule's updates and adds decay, less of it where it projected."""
+    checks.check_number("delta", delta, minimum=0)
+    checks.check_number("wd_ratio", wd_ratio, minimum=0)
+    checks.check_number("eps", eps, minimum=0)
+    if not callable(weight_decay):
+        checks.check_number("weight_decay", weight_decay, minimum=0)
+    rule = optax.with_extra_args_support(rule)
+
+    def init_fn(params):
+        return ProjectedState(rule.init(params), jnp.zeros([], jnp.int32))
+
+    def update_fn(updates, state, params=None, **extra_args):
+        params = checks.check_params("adamp and sgdp", params)
+        grads = updates
+        updates, rule_state = rule.update(grads, state.rule_state, params, **extra_args)
+        count = state.projected_count
+        decay = weight_decay(count) if callable(weight_decay) else weight_decay
+        decay = decay * decay_factor
+        decays: Any = mask(params) if callable(mask) else mask
+        if decays is None:
+            decays = True
+
+        def leaf(g, w, u, decayed):
+            wide = jnp.promote_types(w.dtype, jnp.float32)
+            factor = jnp.asarray(decay, wide)
+            along = 0
+            if w.ndim > 1 and w.size:
+                along, invariant = _projection(g, w, u, delta=delta, eps=eps)
+                factor = jnp.where(invariant, wd_ratio, 1).astype(wide) * factor
+            pulled = factor - along if decayed else -along
+            return (u.astype(wide) + pulled * w.astype(wide)).astype(u.dtype)
+
+        decays = jax.tree.broadcast(decays, params)
+        updates = jax.tree.map(leaf, grads, params, updates, decays)
+        return updates, ProjectedState(rule_state, increment(count))
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def adamp(
+    learning_rate: optax.ScalarOrSchedule = 1e-3,
+    b1: jax.typing.ArrayLike = 0.9,
+    b2: jax.typing.ArrayLike = 0.999,
+    eps: jax.typing.ArrayLike = 1e-8,
+    *,
+    delta: jax.typing.ArrayLike = 0.1,
+    wd_ratio: jax.typing.ArrayLike = 0.1,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""AdamP: Adam without the growth of weights that a normalisation makes invariant.
+
+    For each tensor of two or more axes, with rows :math:`w_r` (first one row for each
+    output channel, the last axis; if those do not pass, the whole tensor as one),
+    gradient :math:`g_r` and Adam's direction :math:`u_r`,
+
+    .. math::
+      \max_r |\cos(g_r, w_r)| < \frac{\delta}{\sqrt{\dim w_r}}
+      \;\Rightarrow\;
+      u_r \leftarrow u_r - (\hat w_r \cdot u_r)\,\hat w_r,\quad
+      \hat w_r = \frac{w_r}{\|w_r\| + \epsilon},
+
+    and there the decay :math:`w \leftarrow (1-\alpha\lambda)w` is multiplied by
+    ``wd_ratio``. One decision for a tensor; the moments are not projected.
+
+    Args:
+      learning_rate: the rate, a number or a schedule.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: Adam's epsilon, and that of the norms, >= 0.
+      delta: :math:`\delta` >= 0, how orthogonal gradient and weights must be; 0 is
+        Adam.
+      wd_ratio: what decay is multiplied by where the update is projected, >= 0.
+      weight_decay: :math:`\lambda` >= 0, decoupled, multiplied by the learning rate.
+      mask: which parameters decay.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if a concrete argument is out of its range.
+
+    Example:
+      A gradient orthogonal to the weights, as behind a normalisation; Adam's first step
+      is the sign of it, which makes the weights longer:
+
+      >>> import jax.numpy as jnp, optax, optax_ia
+      >>> w = jnp.array([[3.0], [1.0]])  # (in, out)
+      >>> g = jnp.array([[1.0], [-3.0]])
+      >>> for delta in (0.0, 0.1):
+      ...     tx = optax_ia.adamp(0.1, delta=delta)
+      ...     u, _ = tx.update(g, tx.init(w), w)
+      ...     print(delta, round(float(jnp.vdot(u, w)), 3))
+      0.0 -0.2
+      0.1 0.0
+
+    References:
+      Heo et al., `AdamP: Slowing Down the Slowdown for Momentum Optimizers on
+      Scale-invariant Weights <https://arxiv.org/abs/2006.08217>`_, 2021, Algorithm 2.
+    """
+    checks.check_number("b1", b1, minimum=0, below=1)
+    checks.check_number("b2", b2, minimum=0, below=1)
+    return optax.chain(
+        _projected(
+            optax.scale_by_adam(b1, b2, eps),
+            delta,
+            wd_ratio,
+            eps,
+            weight_decay,
+            1,
+            mask,
+        ),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+def sgdp(
+    learning_rate: optax.ScalarOrSchedule = 0.1,
+    momentum: jax.typing.ArrayLike = 0.9,
+    *,
+    nesterov: bool = False,
+    delta: jax.typing.ArrayLike = 0.1,
+    wd_ratio: jax.typing.ArrayLike = 0.1,
+    eps: jax.typing.ArrayLike = 1e-8,
+    weight_decay: optax.ScalarOrSchedule = 0.0,
+    mask: Mask = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""SGDP: SGD with momentum, projected as in :func:`adamp`.
+
+    The direction is :math:`m_t = \mu m_{t-1} + g_t`, and the decay
+
+    .. math::
+      w \leftarrow \Big(1 - \frac{\alpha_t\lambda}{1-\mu}\Big) w,
+
+    times ``wd_ratio`` where the update is projected.
+
+    Args:
+      learning_rate: the rate, a number or a schedule.
+      momentum: :math:`\mu` in [0, 1).
+      nesterov: Nesterov's form of the momentum. Static.
+      delta: see :func:`adamp`.
+      wd_ratio: see :func:`adamp`.
+      eps: of the norms, >= 0.
+      weight_decay: :math:`\lambda` >= 0, decoupled, multiplied by the learning rate and
+        by :math:`1/(1-\mu)`.
+      mask: which parameters decay.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if a concrete argument is out of its range.
+
+    Example:
+      The gradient is orthogonal to the weights at each step, the momentum is not:
+
+      >>> import jax, jax.numpy as jnp, optax, optax_ia
+      >>> def norm_after(delta, w=jnp.array([[3.0], [1.0]])):
+      ...     tx = optax_ia.sgdp(0.5, delta=delta)
+      ...     state = tx.init(w)
+      ...     loss = lambda w: jnp.sum(w[0] / jnp.linalg.norm(w))
+      ...     for _ in range(20):
+      ...         u, state = tx.update(jax.grad(loss)(w), state, w)
+      ...         w = optax.apply_updates(w, u)
+      ...     return round(float(jnp.linalg.norm(w)), 2)
+      >>> norm_after(delta=0.0) > norm_after(delta=0.1)
+      True
+
+    References:
+      Heo et al., `AdamP: Slowing Down the Slowdown for Momentum Optimizers on
+      Scale-invariant Weights <https://arxiv.org/abs/2006.08217>`_, 2021, Algorithm 1.
+    """
+    checks.check_number("momentum", momentum, minimum=0, below=1)
+    return optax.chain(
+        _projected(
+            optax.trace(momentum, nesterov),
+            delta,
+            wd_ratio,
+            eps,
+            weight_decay,
+            1 / (1 - momentum),
+            mask,
+        ),
+        scale_by_learning_rate(learning_rate),
+    )

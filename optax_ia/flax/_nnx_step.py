@@ -1,0 +1,90 @@
+"""The training step of an NNX model and its optimiser, which it updates in place."""
+
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+
+from optax_ia.flax._step_extras import Settings, extra_args, mean_gradient
+from optax_ia.gradients import svrg_snapshot_due
+
+
+def _nnx_loss(settings: Settings, model: nnx.Module, wrt: Any, batch: Any):
+    """The parameters, and the loss as a function of them alone, all else held.
+
+    Returns:
+      The parameters as a tree of arrays, and ``params`` to the loss, the metrics and
+      what the pass leaves in the model's other variables (batch statistics, counters of
+      random streams).
+    """
+    graphdef, params, others = nnx.split(model, wrt, ...)
+    params, others = nnx.as_pure(params), nnx.as_pure(others)
+
+    def loss_of(params):
+        copy = nnx.merge(graphdef, params, others)
+        if settings.apply_kwargs is None:
+            copy.train()
+        outputs = copy(settings.inputs(batch), **(settings.apply_kwargs or {}))
+        loss, metrics = settings.loss_and_metrics(outputs, batch)
+        left = nnx.as_pure(nnx.split(copy, wrt, ...)[2])
+        return loss, (metrics, left)
+
+    return params, loss_of
+
+
+def _prepared(settings: Settings, key: Any, step: jax.Array, batch: Any) -> Any:
+    if key is not None:
+        key = jax.random.fold_in(key, step)
+    return settings.prepared(key, batch)
+
+
+class NnxStep:
+    """Step and gradient of an NNX model, compiled once for each."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._step = nnx.jit(self._update)
+        self._gradient = nnx.jit(self._gradient_of)
+
+    def _update(self, model, optimizer, batch, key, full_gradient):
+        settings = self._settings
+        batch = _prepared(settings, key, optimizer.step[...], batch)
+        params, loss_of = _nnx_loss(settings, model, optimizer.wrt, batch)
+        value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (metrics, left)), grads = value_and_grad(params)
+        extra = extra_args(
+            settings.needs,
+            loss_of,
+            loss,
+            grads,
+            nnx.as_pure(optimizer.opt_state),
+            full_gradient,
+        )
+        # ``nnx.Optimizer`` picks the gradients out by the type of their variables
+        variables = jax.tree.structure(nnx.state(model, optimizer.wrt))
+        updates = optimizer.update(
+            model, jax.tree.unflatten(variables, jax.tree.leaves(grads)), **extra
+        )
+        nnx.update(model, left)
+        metrics = {"loss": loss, **metrics}
+        if settings.norms:
+            metrics["gradient_norm"] = optax.tree.norm(grads)
+            metrics["update_norm"] = optax.tree.norm(updates)
+        return metrics
+
+    def _gradient_of(self, model, optimizer, batch, key):
+        batch = _prepared(self._settings, key, optimizer.step[...], batch)
+        params, loss_of = _nnx_loss(self._settings, model, optimizer.wrt, batch)
+        return jax.grad(loss_of, has_aux=True)(params)[0]
+
+    def __call__(self, model, optimizer, batch, key, full_batches) -> Any:
+        full_gradient = None
+        snapshots = "full_gradient" in self._settings.needs
+        if snapshots and svrg_snapshot_due(optimizer.opt_state):
+            full_gradient = mean_gradient(
+                lambda batch: self._gradient(model, optimizer, batch, key),
+                full_batches,
+                self._settings.inputs,
+            )
+        return self._step(model, optimizer, batch, key, full_gradient)

@@ -5,6 +5,7 @@ Every method is an ``optax.GradientTransformationExtraArgs`` whose whole state l
 ``optax_ia.flax`` and networks in ``optax_ia.models`` (both need the ``flax`` extra).
 """
 
+from optax_ia import landscape as landscape
 from optax_ia._src.diagnostics import diagnostics as diagnostics
 from optax_ia._src.version import __version__ as __version__
 from optax_ia.adaptive import BoundedAdamState as BoundedAdamState

@@ -20,6 +20,13 @@ REFERENCE = "optax.adamw"
 
 _NEVER = 2**31 - 1
 
+SUPPLIED = ("value", "value_fn", "grad_fn", "full_gradient")
+"""The extra arguments that a timed step can be given, without a network behind them."""
+
+
+def _nothing() -> Any:
+    return dataclasses.field(default_factory=dict, hash=False)
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
@@ -29,20 +36,20 @@ class Phase:
       name: what they are called; empty if all steps of an entry cost the same.
       idle: trees of state, each the size of the parameters, left alone by such steps.
       averaging: whether they collect into an average.
-      sync_period: given to Lookahead as an array, so that one program serves all
-        phases; None for an entry without it.
+      given: integers given to the entry as arrays, so that one program serves all its
+        phases: Lookahead's period, the step of a switch.
     """
 
     name: str = ""
     idle: int = 0
     averaging: bool = False
-    sync_period: int | None = None
+    given: Mapping[str, int] = _nothing()
 
     def arguments(self) -> dict[str, jax.Array]:
         """What the jitted step gets beside gradients, state and parameters."""
-        if self.sync_period is None:
-            return {}
-        return {"sync_period": jnp.asarray(self.sync_period, jnp.int32)}
+        return {
+            name: jnp.asarray(value, jnp.int32) for name, value in self.given.items()
+        }
 
     def prepare(self, state: optax.OptState) -> optax.OptState:
         """The state that such steps start from."""
@@ -59,6 +66,7 @@ class Entry:
       base: the entry that its overhead is measured against.
       phases: its kinds of steps.
       wrap: makes its params from plain ones.
+      needs: the extra arguments of its ``update``.
       time_bars: largest allowed ratio of step times to the base's, by phase.
     """
 
@@ -67,38 +75,76 @@ class Entry:
     base: str = REFERENCE
     phases: tuple[Phase, ...] = (Phase(),)
     wrap: Callable[[Any], Any] = lambda params: params
-    time_bars: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
+    needs: tuple[str, ...] = ()
+    time_bars: Mapping[str, float] = _nothing()
 
 
 _OFF, _ON = "not collecting", "collecting"
 _FAST, _SYNC = "off sync", "at sync"
+_ADAPTIVE, _SGD = "adaptive", "SGD"
+
+_BARS = {
+    "padam": {"": 1.40},
+    "padamw": {"": 1.40},
+    "swats": {_ADAPTIVE: 1.30, _SGD: 1.30},
+    "adam_clip": {"": 1.30},
+    "adabound": {"": 1.30},
+    "adamp": {"nothing projected": 1.80, "all projected": 1.80},
+    "ranger": {_FAST: 1.25},
+    # its own work, the two gradients aside, may cost 1.2 of the update it wraps
+    "sam": {"": 2.20},
+}
+
+
+def _phases_of(record: registry.OptimizerRecord) -> tuple[Phase, ...]:
+    """The kinds of steps that an entry's arguments imply."""
+    takes = inspect.signature(record.factory).parameters
+    period = next((name for name in ("sync_period", "k") if name in takes), None)
+    averages = int(record.averages)
+    if period:
+        phases = (
+            Phase(_FAST, idle=1 + averages, given={period: _NEVER}),
+            Phase(_SYNC, idle=averages, given={period: 1}),
+        )
+        if averages:
+            phases += (Phase(_ON, idle=1, averaging=True, given={period: _NEVER}),)
+        return phases
+    if averages:
+        return Phase(_OFF, idle=1), Phase(_ON, averaging=True)
+    if "switch_at" in takes:
+        return (
+            Phase(_ADAPTIVE, idle=1, given={"switch_at": _NEVER}),
+            Phase(_SGD, given={"switch_at": 1}),
+        )
+    if "delta" in takes:
+        return (
+            Phase("nothing projected", given={"delta": 0}),
+            Phase("all projected", given={"delta": 2**20}),
+        )
+    if "snapshot_every" in takes:
+        return (
+            Phase("between snapshots", given={"snapshot_every": _NEVER}),
+            Phase("at a snapshot", given={"snapshot_every": 1}),
+        )
+    return (Phase(),)
 
 
 def _from_record(record: registry.OptimizerRecord) -> Entry:
     """Times an entry of the registry in the phases that its arguments imply."""
     takes = inspect.signature(record.factory).parameters
     fixed = {"start": None} if record.averages and "start" in takes else {}
-    phases, bars = (Phase(),), {}
     if "sync_period" in takes:
-        averages = int(record.averages)
-        phases = (
-            Phase(_FAST, idle=1 + averages, sync_period=_NEVER),
-            Phase(_SYNC, idle=averages, sync_period=1),
-        )
-        bars = {_FAST: 1.10}
-        if record.averages:
-            phases += (Phase(_ON, idle=1, averaging=True, sync_period=_NEVER),)
-            bars[_ON] = 1.35
+        bars = {_FAST: 1.10} | ({_ON: 1.35} if record.averages else {})
     elif record.averages:
-        phases = (Phase(_OFF, idle=1), Phase(_ON, averaging=True))
         bars = {_OFF: 1.07, _ON: 1.35}
-    elif record.name in ("padam", "padamw"):
-        bars = {"": 1.40}
+    else:
+        bars = _BARS.get(record.name, {})
     return Entry(
         record.name,
         functools.partial(record.make, **fixed),
         base=record.base or REFERENCE,
-        phases=phases,
+        phases=_phases_of(record),
+        needs=record.needs,
         time_bars=bars,
     )
 
@@ -124,20 +170,25 @@ _MORE = (
 
 
 def all_entries() -> dict[str, Entry]:
-    """Everything that gradients alone are enough for, the reference first."""
+    """Everything whose needs can be supplied here, the reference first."""
     records = (registry.get_record(name) for name in optax_ia.list_optimizers())
-    own = [_from_record(record) for record in records if not record.needs]
+    own = [_from_record(record) for record in records if not _beyond(record)]
     reference, *more = _MORE
     return {entry.name: entry for entry in (reference, *own, *more)}
+
+
+def _beyond(record: registry.OptimizerRecord) -> list[str]:
+    """What an entry needs that cannot be supplied without a network."""
+    return [name for name in record.needs if name not in SUPPLIED]
 
 
 def skipped(patterns: Sequence[str]) -> dict[str, str]:
     """Entries of the registry that are asked for but not timed, with the reasons."""
     records = (registry.get_record(name) for name in optax_ia.list_optimizers())
     return {
-        record.name: f"needs {', '.join(record.needs)}"
+        record.name: f"needs {', '.join(_beyond(record))}"
         for record in records
-        if record.needs and _matches(record.name, patterns)
+        if _beyond(record) and _matches(record.name, patterns)
     }
 
 

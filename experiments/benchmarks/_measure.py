@@ -9,7 +9,7 @@ every ratio is of blocks that ran within the same second.
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,7 +41,7 @@ class Program:
     """A compiled step, and what the compiler says of its memory.
 
     Attributes:
-      step: ``(grads, state, params, arguments) -> (state, params)``.
+      step: ``(grads, state, params, arguments, second) -> (state, params, second)``.
       compile_seconds: of tracing and compiling, one per round.
       state_bytes: size of the optimiser's state.
       temporary_bytes: scratch memory of a step; None if the backend does not tell.
@@ -62,19 +62,70 @@ def tree_bytes(tree: Any) -> int:
     )
 
 
+def second_pass(entry: Entry, params: Any, make: Callable[[Any], Any]) -> Any:
+    """The trees of a second gradient, if an entry wants one.
+
+    The gradient is there already, for it is no part of what is timed; its point is
+    written to memory at each step, as a network would read it from there.
+
+    Args:
+      entry: the optimiser.
+      params: the parameters.
+      make: makes a tree like them.
+
+    Returns:
+      A dict with ``gradient`` and ``where``, or less.
+    """
+    trees = {}
+    if "grad_fn" in entry.needs:
+        trees["gradient"] = make(params)
+        # SVRG's second point is its snapshot, which lies in memory
+        if "full_gradient" not in entry.needs:
+            trees["where"] = make(params)
+    return trees
+
+
+def _extra_args(
+    entry: Entry, grads: Any, second: Mapping[str, Any], written: dict[str, Any]
+) -> dict[str, Any]:
+    """What an entry needs; ``written`` receives the point of the second gradient."""
+
+    def grad_fn(where):
+        if "where" in second:
+            written["where"] = where
+        return second["gradient"]
+
+    def value_fn(where):
+        # every parameter is read, and the first trial is accepted
+        return -1e30 + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(where))
+
+    known = {
+        "value": jnp.zeros([]),
+        "value_fn": value_fn,
+        "grad_fn": grad_fn,
+        "full_gradient": grads,
+    }
+    return {name: known[name] for name in entry.needs}
+
+
 def _compile(entry: Entry, params: Any) -> tuple[jax.stages.Compiled, Any, float]:
     """Traces and compiles an entry's step, with nothing cached from before."""
 
-    def step(grads, state, params, arguments):
-        updates, state = entry.make(**arguments).update(grads, state, params)
-        return state, optax.apply_updates(params, updates)
+    def step(grads, state, params, arguments, second):
+        tx = optax.with_extra_args_support(entry.make(**arguments))
+        second = dict(second)
+        extra = _extra_args(entry, grads, second, written := {})
+        updates, state = tx.update(grads, state, params, **extra)
+        return state, optax.apply_updates(params, updates), second | written
 
     own = jax.eval_shape(entry.wrap, params)
     state = jax.eval_shape(lambda p: entry.make().init(entry.wrap(p)), params)
     arguments = entry.phases[0].arguments()
     jax.clear_caches()
     began = time.perf_counter()
-    lowered = jax.jit(step, donate_argnums=(1, 2)).lower(params, state, own, arguments)
+    second = second_pass(entry, own, lambda tree: tree)
+    jitted = jax.jit(step, donate_argnums=(1, 2, 4))
+    lowered = jitted.lower(params, state, own, arguments, second)
     compiled = lowered.compile()
     return compiled, state, time.perf_counter() - began
 
@@ -133,13 +184,16 @@ class Run:
         self._arguments = phase.arguments()
         self._params = entry.wrap(jax.tree.map(jnp.copy, params))
         self._state = phase.prepare(entry.make().init(self._params))
+        self._second = second_pass(
+            entry, self._params, lambda tree: jax.tree.map(jnp.copy, tree)
+        )
 
     def block(self, grads: Any, steps: int) -> float:
         """Seconds per step over a number of steps."""
         began = time.perf_counter()
         for _ in range(steps):
-            self._state, self._params = self.program.step(
-                grads, self._state, self._params, self._arguments
+            self._state, self._params, self._second = self.program.step(
+                grads, self._state, self._params, self._arguments, self._second
             )
         jax.block_until_ready((self._state, self._params))
         return (time.perf_counter() - began) / steps
@@ -153,11 +207,12 @@ class Run:
     def moved_bytes(self, grads: Any) -> int:
         """What such a step must read or write, whatever the implementation.
 
-        The gradients once, the parameters and what it uses of the state twice.
+        The gradients once, the parameters and what it uses of the state twice, the
+        point of a second gradient once.
         """
         idle = self.phase.idle * tree_bytes(grads)
         used = tree_bytes(self._params) + tree_bytes(self._state) - idle
-        return tree_bytes(grads) + 2 * used
+        return tree_bytes(grads) + 2 * used + tree_bytes(self._second)
 
 
 def interleave(

@@ -86,12 +86,15 @@ def adamw(
 def adagrad(
     learning_rate: optax.ScalarOrSchedule = 0.01,
     initial_accumulator_value: jax.typing.ArrayLike = 0.0,
-    eps: jax.typing.ArrayLike = 1e-10,
+    eps: jax.typing.ArrayLike = 1e-20,
     *,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.adagrad`` with L2 decay, started from zero as in the papers' code."""
+    """``optax.adagrad`` with L2 decay, started from zero as in P3 eq. 1.
+
+    Optax's epsilon stands inside the root: 1e-20 there is 1e-10 beside it.
+    """
     rule = optax.scale_by_rss(initial_accumulator_value, eps)
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 

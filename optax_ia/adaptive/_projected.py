@@ -1,6 +1,7 @@
 """AdamP and SGDP: updates without their part along scale-invariant weights."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,42 +26,79 @@ class ProjectedState(NamedTuple):
     projected_count: jax.Array
 
 
-def _projection(g, w, u, *, delta, eps):
-    """What to subtract from the update ``u``, in units of ``w``, and if anything.
+def _wide(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _per_channel(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Sums of products over all axes but the last, Flax's axis of output channels."""
+    axes = tuple(range(a.ndim - 1))
+    sums = jnp.sum(_wide(a) * _wide(b), axis=axes, keepdims=True)
+    # The barrier keeps the sum over the channels a sum of these: merged into one over
+    # the tensor it would have all the products written to memory for its sake.
+    return jax.lax.optimization_barrier(sums)
+
+
+def _is_projected(w: jax.Array) -> bool:
+    return w.ndim > 1 and w.size > 0
+
+
+class _Weights(NamedTuple):
+    """What is found of one tensor: sums by channel, and which view is invariant."""
+
+    squares: jax.Array
+    by_channel: jax.Array
+    by_layer: jax.Array
+
+
+def _examine(g, w, delta, eps) -> _Weights:
+    """Whether the gradient of a tensor is orthogonal to it, in either view."""
+    # behind a barrier g * g is not that of the second moment, which would be written
+    # to memory to serve both
+    apart = jax.lax.optimization_barrier(g)
+    products, gg, ww = (
+        _per_channel(g, w),
+        _per_channel(apart, apart),
+        _per_channel(w, w),
+    )
+
+    def cosine(products, gg, ww):
+        norms = jnp.maximum(jnp.sqrt(gg), eps) * jnp.maximum(jnp.sqrt(ww), eps)
+        return jnp.abs(products) / norms
+
+    row = w.size // ww.size
+    by_channel = jnp.max(cosine(products, gg, ww)) < delta / math.sqrt(row)
+    over_all = (jnp.sum(x) for x in (products, gg, ww))
+    by_layer = cosine(*over_all) < delta / math.sqrt(w.size)
+    return _Weights(ww, by_channel, by_layer & ~by_channel)
+
+
+def _along(found: _Weights, products: jax.Array, eps: Any) -> jax.Array:
+    """What to subtract from an update, in units of the weights, for each channel.
+
+    Args:
+      found: what :func:`_examine` gives.
+      products: sums by channel of the update times the weights.
+      eps: added to the norms.
 
     Returns:
-      The coefficient of ``w`` for each channel, of a shape that broadcasts to ``w``,
-      and whether the tensor was found scale invariant, shape ().
+      An array that broadcasts to the weights.
     """
-    wide = jnp.promote_types(w.dtype, jnp.float32)
-    g, w, u = (x.astype(wide) for x in (g, w, u))
-    axes = tuple(range(w.ndim - 1))  # the last is Flax's axis of output channels
 
-    def per_channel(a, b):
-        return jnp.sum(a * b, axis=axes, keepdims=True)
+    def coefficient(products, squares):
+        return products / (jnp.sqrt(squares) + eps) ** 2
 
-    gw, gg, ww, wu = (per_channel(*pair) for pair in ((g, w), (g, g), (w, w), (w, u)))
-
-    def cosine(gw, gg, ww):
-        return jnp.abs(gw) / (
-            jnp.maximum(jnp.sqrt(gg), eps) * jnp.maximum(jnp.sqrt(ww), eps)
-        )
-
-    def coefficient(wu, ww):
-        return wu / (jnp.sqrt(ww) + eps) ** 2
-
-    layer = [jnp.sum(x) for x in (gw, gg, ww, wu)]
-    row = w.size // ww.size
-    by_channel = jnp.max(cosine(gw, gg, ww)) < delta / math.sqrt(row)
-    by_layer = cosine(*layer[:3]) < delta / math.sqrt(w.size)
-    whole = jnp.broadcast_to(coefficient(layer[3], layer[2]), ww.shape)
-    found = jnp.where(by_layer, whole, jnp.zeros_like(ww))
-    found = jnp.where(by_channel, coefficient(wu, ww), found)
-    return found, by_channel | by_layer
+    channels = coefficient(products, found.squares)
+    layer = coefficient(jnp.sum(products), jnp.sum(found.squares))
+    layer = jnp.where(found.by_layer, layer, 0)
+    return jnp.where(
+        found.by_channel, channels, jnp.broadcast_to(layer, channels.shape)
+    )
 
 
 def _projected(
     rule: optax.GradientTransformation,
+    direction: Callable[[optax.Updates, Any], optax.Updates],
     delta: jax.typing.ArrayLike,
     wd_ratio: jax.typing.ArrayLike,
     eps: jax.typing.ArrayLike,
@@ -68,7 +106,22 @@ def _projected(
     decay_factor: jax.typing.ArrayLike,
     mask: Mask,
 ) -> optax.GradientTransformationExtraArgs:
-    """Projects a rule's updates and adds decay, less of it where it projected."""
+    """Projects a rule's updates and adds decay, less of it where it projected.
+
+    Args:
+      rule: what keeps the moments.
+      direction: the rule's updates, from the gradients and its new state: where it is
+        needed twice it is computed twice, for less than writing it to memory costs.
+      delta: the bound on the cosines.
+      wd_ratio: of the decay where the update is projected.
+      eps: of the norms.
+      weight_decay: a number or a schedule.
+      decay_factor: multiplies the decay.
+      mask: which parameters decay.
+
+    Returns:
+      The transformation, without the learning rate.
+    """
     checks.check_number("delta", delta, minimum=0)
     checks.check_number("wd_ratio", wd_ratio, minimum=0)
     checks.check_number("eps", eps, minimum=0)
@@ -82,26 +135,53 @@ def _projected(
     def update_fn(updates, state, params=None, **extra_args):
         params = checks.check_params("adamp and sgdp", params)
         grads = updates
-        updates, rule_state = rule.update(grads, state.rule_state, params, **extra_args)
+        _, rule_state = rule.update(grads, state.rule_state, params, **extra_args)
         count = state.projected_count
         decay = weight_decay(count) if callable(weight_decay) else weight_decay
         decay = decay * decay_factor
         decays: Any = mask(params) if callable(mask) else mask
-        if decays is None:
-            decays = True
+        decays = jax.tree.leaves(
+            jax.tree.broadcast(True if decays is None else decays, params)
+        )
 
-        def leaf(g, w, u, decayed):
-            wide = jnp.promote_types(w.dtype, jnp.float32)
-            factor = jnp.asarray(decay, wide)
-            along = 0
-            if w.ndim > 1 and w.size:
-                along, invariant = _projection(g, w, u, delta=delta, eps=eps)
-                factor = jnp.where(invariant, wd_ratio, 1).astype(wide) * factor
+        weights, treedef = jax.tree.flatten(params)
+        given = treedef.flatten_up_to(grads)
+        examined = [
+            _examine(g, w, delta, eps) if _is_projected(w) else None
+            for g, w in zip(given, weights, strict=True)
+        ]
+        some = [found for found in examined if found is not None]
+
+        def products(grads, rule_state, weights):
+            steps = treedef.flatten_up_to(direction(grads, rule_state))
+            pairs = zip(steps, weights, strict=True)
+            return [_per_channel(w, u) for u, w in pairs if _is_projected(w)]
+
+        found_products = []
+        if some:
+            fires = [found.by_channel | found.by_layer for found in some]
+            found_products = jax.lax.cond(
+                jnp.any(jnp.stack(fires)),
+                products,
+                lambda *_: [jnp.zeros_like(found.squares) for found in some],
+                grads,
+                rule_state,
+                weights,
+            )
+        remaining = iter(found_products)
+
+        def leaf(found, w, u, decayed):
+            factor = jnp.asarray(decay, _wide(w).dtype)
+            along = jnp.zeros([], factor.dtype)
+            if found is not None:
+                along = _along(found, next(remaining), eps)
+                invariant = found.by_channel | found.by_layer
+                factor = jnp.where(invariant, wd_ratio, 1).astype(factor.dtype) * factor
             pulled = factor - along if decayed else -along
-            return (u.astype(wide) + pulled * w.astype(wide)).astype(u.dtype)
+            return (_wide(u) + pulled * _wide(w)).astype(u.dtype)
 
-        decays = jax.tree.broadcast(decays, params)
-        updates = jax.tree.map(leaf, grads, params, updates, decays)
+        steps = treedef.flatten_up_to(direction(grads, rule_state))
+        updates = treedef.unflatten(map(leaf, examined, weights, steps, decays))
         return updates, ProjectedState(rule_state, increment(count))
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -170,9 +250,18 @@ def adamp(
     """
     checks.check_number("b1", b1, minimum=0, below=1)
     checks.check_number("b2", b2, minimum=0, below=1)
+
+    def direction(grads, state):
+        mu = optax.tree.bias_correction(state.mu, b1, state.count)
+        nu = optax.tree.bias_correction(state.nu, b2, state.count)
+        return jax.tree.map(
+            lambda g, m, v: (m / (jnp.sqrt(v) + eps)).astype(g.dtype), grads, mu, nu
+        )
+
     return optax.chain(
         _projected(
             optax.scale_by_adam(b1, b2, eps),
+            direction,
             delta,
             wd_ratio,
             eps,
@@ -236,14 +325,28 @@ def sgdp(
       >>> norm_after(delta=0.0) > norm_after(delta=0.1)
       True
 
+    .. note::
+      Without Nesterov's form the released code projects its momentum buffer too, by
+      writing into it; here, as in the paper and in that code with Nesterov's form, the
+      buffer is left alone.
+
     References:
       Heo et al., `AdamP: Slowing Down the Slowdown for Momentum Optimizers on
       Scale-invariant Weights <https://arxiv.org/abs/2006.08217>`_, 2021, Algorithm 1.
     """
     checks.check_number("momentum", momentum, minimum=0, below=1)
+
+    def direction(grads, state):
+        if not nesterov:
+            return optax.tree.cast_like(state.trace, grads)
+        return jax.tree.map(
+            lambda g, m: (g + momentum * m).astype(g.dtype), grads, state.trace
+        )
+
     return optax.chain(
         _projected(
             optax.trace(momentum, nesterov),
+            direction,
             delta,
             wd_ratio,
             eps,

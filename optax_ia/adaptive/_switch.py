@@ -41,7 +41,8 @@ class SwitchToSgdState(NamedTuple):
       inner_state: the state of the adaptive transformation.
       switch_count: number of updates done, shape (), int32.
       monitor: one :class:`SwitchMonitor`, or a tree of them, one for each parameter.
-      velocity: SGD's momentum buffer, the tree and dtypes of the parameters.
+      velocity: SGD's momentum buffer, before the switch the last step: the tree of the
+        parameters, float32 or wider.
     """
 
     inner_state: optax.OptState
@@ -136,7 +137,8 @@ def switch_to_sgd(
       learning_rate: the schedule that ``inner`` follows. None reads the rate from its
         state, which optimisers of this package and ``optax.inject_hyperparams`` keep;
         for others pass it if it is a schedule.
-      switch_at: switch after this update, whatever the criterion says, an integer >= 1.
+      switch_at: switch after this update (the first from it on whose
+        :math:`\hat\lambda` is positive), whatever the criterion says, an integer >= 1.
       sgd_learning_rate: the rate of SGD in place of :math:`(1-\beta_1)\Lambda`, > 0.
 
     Returns:
@@ -197,7 +199,10 @@ def switch_to_sgd(
             inner_state=inner.init(params),
             switch_count=jnp.zeros([], jnp.int32),
             monitor=monitor() if scope == "global" else jax.tree.map(monitor, params),
-            velocity=optax.tree.zeros_like(params),
+            velocity=jax.tree.map(
+                lambda w: jnp.zeros_like(w, jnp.promote_types(w.dtype, jnp.float32)),
+                params,
+            ),
         )
 
     def observe(monitor, step_dot_step, step_dot_grad, count, rate):
@@ -214,7 +219,10 @@ def switch_to_sgd(
             switch = useful & (count > 1) & (settled > 0)
             switch &= jnp.abs(settled - gamma) < tol
         else:
-            switch = adaptive & (count == jnp.asarray(switch_at, jnp.int32))
+            # without a rate of its own it waits for one that descends
+            switch = adaptive & (count >= jnp.asarray(switch_at, jnp.int32))
+            if sgd_learning_rate is None:
+                switch &= settled > 0
         found = settled
         if sgd_learning_rate is not None:
             found = jnp.asarray(sgd_learning_rate, default_float())
@@ -233,6 +241,7 @@ def switch_to_sgd(
             grads, state.inner_state, params, **extra_args
         )
         count = increment(state.switch_count)
+        momentum_factor = 1 if sgd_learning_rate is not None else 1 - b1
         if learning_rate is None:
             rate = _inner_rate(inner_state)
         else:
@@ -241,18 +250,41 @@ def switch_to_sgd(
             )
             rate = jnp.asarray(rate, default_float())
 
-        step_dot_step = jax.tree.map(lambda p: _dot(p, p), steps)
-        step_dot_grad = jax.tree.map(_dot, steps, grads)
         before = state.monitor
         if scope == "global":
+            before = jax.tree.map(lambda _: state.monitor, grads)
+
+        # Until the switch the buffer holds the adaptive step: the dot products and the
+        # update then read it from there. Else it would be written to fresh memory,
+        # which costs more than all the rest.
+        def push(m, p, g, v):
+            v = jnp.where(m.switch_step == count - 1, 0, v)  # the first step of SGD
+            moved = jnp.asarray(b1, v.dtype) * v + g.astype(v.dtype)
+            return jnp.where(m.switch_step > 0, moved, p.astype(v.dtype))
+
+        velocity = jax.tree.map(
+            push, before, steps, grads, state.velocity, is_leaf=_is_monitor
+        )
+
+        def choose(m, g, v):
+            # 0/0 before the switch, where it is not selected
+            relative = rate / jnp.where(m.rate_at_switch == 0, 1, m.rate_at_switch)
+            scale = -momentum_factor * m.sgd_rate * relative
+            chosen = jnp.where(m.switch_step > 0, scale.astype(v.dtype) * v, v)
+            return chosen.astype(g.dtype)
+
+        updates = jax.tree.map(choose, before, grads, velocity, is_leaf=_is_monitor)
+
+        step_dot_step = jax.tree.map(lambda p: _dot(p, p), velocity)
+        step_dot_grad = jax.tree.map(_dot, velocity, grads)
+        if scope == "global":
             monitor = observe(
-                before,
+                state.monitor,
                 jnp.asarray(optax.tree.sum(step_dot_step), default_float()),
                 jnp.asarray(optax.tree.sum(step_dot_grad), default_float()),
                 count,
                 rate,
             )
-            before = jax.tree.map(lambda _: before, grads)
         else:
             monitor = jax.tree.map(
                 lambda m, pp, pg: observe(m, pp, pg, count, rate),
@@ -261,29 +293,6 @@ def switch_to_sgd(
                 step_dot_grad,
                 is_leaf=_is_monitor,
             )
-
-        momentum_factor = 1 if sgd_learning_rate is not None else 1 - b1
-
-        def push(m, g, v):
-            moved = jnp.asarray(b1, v.dtype) * v + g.astype(v.dtype)
-            return jnp.where(m.switch_step > 0, moved, v)
-
-        def choose(m, p, v):
-            # 0/0 before the switch, where it is not selected
-            relative = rate / jnp.where(m.rate_at_switch == 0, 1, m.rate_at_switch)
-            scale = -momentum_factor * m.sgd_rate * relative
-            return jnp.where(m.switch_step > 0, scale.astype(p.dtype) * v, p)
-
-        velocity = jax.tree.map(
-            push, before, grads, state.velocity, is_leaf=_is_monitor
-        )
-        updates = jax.tree.map(
-            lambda m, p, v: choose(m, p, v.astype(p.dtype)),
-            before,
-            steps,
-            velocity,
-            is_leaf=_is_monitor,
-        )
         return updates, SwitchToSgdState(inner_state, count, monitor, velocity)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

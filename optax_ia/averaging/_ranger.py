@@ -60,6 +60,12 @@ def ranger(
       >>> print(float(w.sum()), optax_ia.diagnostics(state)["sync_count"])
       0.0 1
 
+    .. note::
+      As in Optax's RAdam the epsilon stands after the bias correction, in the released
+      code before it (with 1e-5 the first steps on tiny gradients differ). Newer
+      releases multiply the decay by RAdam's rectified step size; here the learning rate
+      alone does.
+
     References:
       Wright, `Ranger <https://github.com/lessw2020/Ranger-Deep-Learning-Optimizer>`_,
       2019; the parts: Yong et al. 2020, Liu et al. 2019 (RAdam), Zhang et al. 2019.

@@ -66,9 +66,9 @@ def schubert(x: jax.typing.ArrayLike) -> jax.Array:
       f(x, y) = s(x)\, s(y), \qquad s(z) = \sum_{j=1}^{5} \cos((j+1) z + j).
 
     It repeats every :math:`2\pi` in both coordinates. In each period :math:`s` has one
-    highest point, a = -0.7782119590110459 with s(a) = 4.727196643403711, and one lowest,
-    b = -1.471368938279414 with s(b) = -3.8279696054655994. So the least value is
-    s(a) s(b) = -18.095565070008413, taken at (a, b), at (b, a) and at what lies
+    highest point, a = -0.7782119590110459 with s(a) = 4.727196643403711, and one
+    lowest, b = -1.471368938279414 with s(b) = -3.8279696054655994. So the least value
+    is s(a) s(b) = -18.095565070008413, taken at (a, b), at (b, a) and at what lies
     multiples of :math:`2\pi` from them. Every other pit is a local minimum only; the
     deepest of these has the value -7.2945855.
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+import optax_ia
 from experiments import compare
 from experiments.__main__ import COMMANDS, main
 from experiments.configs.p0.digits import PRESETS, RECORD
 from experiments.loops import image
-from experiments.optimizers import list_trainable
+from tests.experiments.compilations import counted
 
 TINY = ["--model=vgg_tiny", "--epochs=2", "--batch-size=128", "--average-from=0.5"]
 PAIR = [*TINY, "--optimizers", "sgd", "swa", "--seeds", "0", "1"]
@@ -51,7 +52,6 @@ def test_the_kept_results_are_of_the_default_and_as_the_lab_note_says():
 def test_interrupted_and_resumed_is_as_in_one_go(tmp_path, monkeypatch, capsys):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert main(["compare", *PAIR, f"--out={whole}"]) == 0
-    compiled = image.train_step._cache_size()
 
     run, calls = image.run, []
 
@@ -77,12 +77,13 @@ def test_interrupted_and_resumed_is_as_in_one_go(tmp_path, monkeypatch, capsys):
     assert len(results(parts)) == 2
 
     monkeypatch.setattr(image, "run", run)
-    assert main(["compare", *PAIR, f"--out={parts}", "--resume"]) == 0
+    with counted() as compiled:
+        assert main(["compare", *PAIR, f"--out={parts}", "--resume"]) == 0
     assert "Partial" not in (parts / "report.html").read_text()
     for name in ("metrics.jsonl",):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
     # One program per optimiser serves all seeds and both commands.
-    assert image.train_step._cache_size() <= compiled + 2
+    assert compiled.programs == 0
 
     rows = results(parts)
     assert [(row["optimizer"], row["seed"]) for row in rows] == [
@@ -107,7 +108,7 @@ def test_interrupted_and_resumed_is_as_in_one_go(tmp_path, monkeypatch, capsys):
 
 def test_all_are_named_in_the_folder():
     config = compare.CompareConfig(optimizers=("all",))
-    assert compare.resolve(config).optimizers == tuple(list_trainable())
+    assert compare.resolve(config).optimizers == tuple(optax_ia.list_optimizers())
 
 
 def test_presets_give_way_to_arguments(tmp_path, monkeypatch):

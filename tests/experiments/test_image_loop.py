@@ -11,6 +11,7 @@ from experiments.data import load_dataset
 from experiments.data._dataset import Split
 from experiments.errors import ExperimentError
 from experiments.loops import evaluation, image
+from tests.experiments.compilations import counted
 
 SHORT = RunConfig(
     model="vgg_tiny",
@@ -63,13 +64,31 @@ def test_rows_and_result_of_an_averaging_run(digits):
 
 def test_runs_repeat_and_seeds_differ_without_compiling_again(digits):
     first = run(SHORT, digits)
-    compiled = image.train_step._cache_size()
-    again = run(SHORT, digits)
-    other = run(dataclasses.replace(SHORT, seed=1), digits)
-    assert image.train_step._cache_size() == compiled
+    with counted() as compiled:
+        again = run(SHORT, digits)
+        other = run(dataclasses.replace(SHORT, seed=1), digits)
+    assert compiled.programs == 0
     assert first[0] == again[0]
     assert without_times(first[1]) == without_times(again[1])
     assert other[0][0]["train_loss"] != first[0][0]["train_loss"]
+
+
+@pytest.mark.parametrize("name", ["sam", "sls", "svrg", "nt_asgd", "swats"])
+def test_optimisers_with_needs_and_triggers_train(digits, name):
+    config = dataclasses.replace(
+        SHORT,
+        optimizer=name,
+        epochs=4,
+        learning_rate={"sls": 1.0, "swats": 0.01}.get(name, 0.05),
+        weight_decay=None,
+    )
+    rows, result = run(config, digits)
+    assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
+    assert result["test_accuracy"] > 0.3
+    if name == "svrg":
+        assert [row["num_snapshots"] for row in rows] == [1, 2, 3, 4]
+    if name == "sls":
+        assert all(0 < row["learning_rate"] < 100 for row in rows)
 
 
 def test_tuning_leaves_the_test_set_alone(digits):

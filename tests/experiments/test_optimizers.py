@@ -13,10 +13,10 @@ from experiments.errors import ExperimentError
 from experiments.optimizers import (
     build_optimizer,
     check_optimizer,
-    list_trainable,
     rates_of,
 )
 from optax_ia import registry
+from tests.contract.cases import local_quadratic
 
 TUNED = {name: Rates(rate, 0.5) for name, rate in (("sgd", 1), ("adamw", 2))}
 
@@ -34,8 +34,11 @@ def learning_rates_and_counts(config, steps_per_epoch):
     params = jnp.ones(3, jnp.float32)
     state = tx.init(params)
     seen = []
+    extra = local_quadratic(params, params)
+    needs = registry.get_record(config.optimizer).needs
     for _ in range(config.epochs * steps_per_epoch):
-        _, state = tx.update(params, state, params)
+        given = {name: extra[name] for name in needs}
+        _, state = tx.update(params, state, params, **given)
         report = optax_ia.diagnostics(state)
         seen.append(
             (float(report["learning_rate"]), int(report.get("num_averaged", 0)))
@@ -43,10 +46,31 @@ def learning_rates_and_counts(config, steps_per_epoch):
     return np.array(seen).T
 
 
-def test_all_are_those_that_need_gradients_only():
-    names = list_trainable()
-    assert {"sgd", "swa", "adamw", "padamw", "gadam", "gadamx"} <= set(names)
-    assert all(registry.get_record(name).needs == () for name in names)
+def test_periods_that_mean_an_epoch_are_one():
+    """Trial step sizes double, and snapshots recur, every ``steps_per_epoch`` steps."""
+    accepting = {"value": 0.0, "value_fn": lambda params: -1e30}
+    params = jnp.ones(3, jnp.float32)
+    tx = build_optimizer(run_of("sls"), 3)
+    state, rates = tx.init(params), []
+    for _ in range(7):
+        _, state = tx.update(params, state, params, **accepting)
+        rates.append(float(optax_ia.diagnostics(state)["learning_rate"]))
+    np.testing.assert_allclose(rates[::3], rates[0] * np.array([1, 2, 4]), rtol=1e-6)
+
+    tx = build_optimizer(run_of("svrg"), 3)
+    state, due = tx.init(params), []
+    for _ in range(7):
+        due.append(bool(optax_ia.svrg_snapshot_due(state)))
+        _, state = tx.update(
+            params, state, params, grad_fn=lambda w: w, full_gradient=params
+        )
+    assert due == [True, False, False, True, False, False, True]
+
+
+def test_an_optimiser_without_decay_refuses_one():
+    config = dataclasses.replace(run_of("sls"), weight_decay=0.1)
+    with pytest.raises(ExperimentError, match="sls has no weight decay"):
+        build_optimizer(config, 3)
 
 
 def test_averaging_optimisers_inherit_from_their_base():
@@ -84,7 +108,7 @@ def test_gadam_auto_keeps_its_rate():
     np.testing.assert_allclose(rates, config.learning_rate, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", list_trainable())
+@pytest.mark.parametrize("name", optax_ia.list_optimizers())
 def test_every_entry_is_built_once_per_configuration(name):
     config = run_of(name)
     assert build_optimizer(config, 3) is build_optimizer(run_of(name), 3)

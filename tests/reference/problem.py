@@ -51,6 +51,66 @@ def library_run(tx, steps=STEPS):
     return iterates, params, state
 
 
+def tree_gradient(t, params):
+    """The gradient of every leaf, for the references that reduce over all of them."""
+    return {n: gradient(n)(t, w) for n, w in params.items()}
+
+
+def value(t, params):
+    """The function of update t whose gradient :func:`tree_gradient` is."""
+    return sum(
+        np.sum(0.5 * _CURVATURE[n] * (w - _TARGET[n]) ** 2 + NOISE[n][t - 1] * w)
+        for n, w in params.items()
+    )
+
+
+def loss(params, t):
+    """:func:`value` for the library; ``t``, counted from 1, may be traced."""
+    return sum(
+        jnp.sum(
+            0.5 * _CURVATURE[n] * (w - _TARGET[n]) ** 2
+            + jnp.asarray(NOISE[n])[t - 1] * w
+        )
+        for n, w in params.items()
+    )
+
+
+def library_states(tx, loss=loss, params=PARAMS, steps=STEPS):
+    """Runs a transformation that may ask for the loss; its iterates and its states.
+
+    Every update gets ``value``, ``value_fn`` and ``grad_fn`` of its own ``loss``.
+    """
+
+    @jax.jit
+    def step(params, state, t):
+        current, grads = jax.value_and_grad(loss)(params, t)
+        updates, state = tx.update(
+            grads,
+            state,
+            params,
+            value=current,
+            value_fn=lambda w: loss(w, t),
+            grad_fn=lambda w: jax.grad(loss)(w, t),
+        )
+        return optax.apply_updates(params, updates), state
+
+    params = jax.tree.map(jnp.asarray, params)
+    state = tx.init(params)
+    iterates = {name: [] for name in params}
+    states = []
+    for t in range(1, steps + 1):
+        params, state = step(params, state, t)
+        states.append(state)
+        for name, w in params.items():
+            iterates[name].append(np.asarray(w))
+    return iterates, states
+
+
+def by_name(iterates):
+    """A list of trees as a tree of lists."""
+    return {n: [w[n] for w in iterates] for n in iterates[0]}
+
+
 def assert_close(actual, expected, rtol=1e-12):
     """Asserts equal dtype and shape, and values equal relative to the largest entry.
 

@@ -1,0 +1,1 @@
+"""P2: Syrek, The Optimisation of Gradient Descent."""

@@ -7,9 +7,9 @@ from optax_ia.adaptive._padam import ScaleByPadamState as ScaleByPadamState
 from optax_ia.adaptive._padam import padam as padam
 from optax_ia.adaptive._padam import padamw as padamw
 from optax_ia.adaptive._padam import scale_by_padam as scale_by_padam
-from optax_ia.adaptive._projected import ProjectedState as ProjectedState
 from optax_ia.adaptive._projected import adamp as adamp
 from optax_ia.adaptive._projected import sgdp as sgdp
+from optax_ia.adaptive._projection import ProjectedState as ProjectedState
 from optax_ia.adaptive._swats import swats as swats
 from optax_ia.adaptive._switch import SwitchMonitor as SwitchMonitor
 from optax_ia.adaptive._switch import SwitchToSgdState as SwitchToSgdState

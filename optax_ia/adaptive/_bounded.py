@@ -172,7 +172,9 @@ def adam_clip(
             rate = jnp.asarray(sgd_learning_rate, default_float()) * relative
         high = jnp.asarray(upper, default_float())
         # infinity times a rate of zero would be NaN
-        return lower * rate, jnp.where(jnp.isinf(high), high, high * rate)
+        return jnp.asarray(lower, rate.dtype) * rate, jnp.where(
+            jnp.isinf(high), high, high * rate
+        )
 
     return optax.chain(
         l2_decay(weight_decay, mask),

@@ -207,7 +207,7 @@ def build_train_step(
             names = ("model", "optimizer", "batch", "key")
         else:
             names = ("state", "batch", "key")
-        given = (first, *arguments)
+        given: Any = (first, *arguments)
         if not len(names) - 1 <= len(given) <= len(names):
             raise TypeError(
                 f"train_step takes ({', '.join(names)}), got {len(given)} arguments."

@@ -151,9 +151,9 @@ def sls(
             lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32)), updates
         )
         # of its own state it reads the last step size alone
-        given = search.init(jnp.zeros([], default_float()))
+        given: Any = search.init(jnp.zeros([], default_float()))
         given = given._replace(learning_rate=state.step_size)
-        steps, found = search.update(
+        searched: Any = search.update(
             optax.tree.scale(-1, wide),
             given,
             params,
@@ -163,6 +163,7 @@ def sls(
                 value_fn(optax.tree.cast_like(trial, params)), default_float()
             ),
         )
+        steps, found = searched
         accepted = jnp.asarray(found.learning_rate, default_float())
         return optax.tree.cast_like(steps, updates), LineSearchState(
             # no finite loss was found: nothing moves, and the next search begins again

@@ -15,6 +15,9 @@ COMMANDS = {
     "benchmarks": "time one update of every optimiser against its peers",
     "methods": "print the table of methods",
     "theory": "noise of iterates and averages on the noisy quadratic of P0, theorem 1",
+    "trajectories": "paths of every optimiser on P2's Beale and Schubert functions",
+    "switchover": "when SWATS leaves Adam for SGD, and what that changes (P3)",
+    "sampling": "training data drawn with and without replacement (P2, fig. 6)",
 }
 
 _HELP = ("-h", "--help")
@@ -22,7 +25,7 @@ _HELP = ("-h", "--help")
 
 def usage() -> str:
     """The list of commands."""
-    lines = [f"  {name:11}{summary}" for name, summary in COMMANDS.items()]
+    lines = [f"  {name:13}{summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
         [
             "usage: python -m experiments COMMAND [ARGUMENTS]",

@@ -5,6 +5,7 @@ from experiments.data._dataset import Augment as Augment
 from experiments.data._dataset import Dataset as Dataset
 from experiments.data._dataset import Split as Split
 from experiments.data._order import epoch_batches as epoch_batches
+from experiments.data._order import epoch_draws as epoch_draws
 from experiments.data._order import epoch_order as epoch_order
 from experiments.data._registry import list_datasets as list_datasets
 from experiments.data._registry import load_dataset as load_dataset
@@ -14,6 +15,7 @@ __all__ = [
     "Dataset",
     "Split",
     "epoch_batches",
+    "epoch_draws",
     "epoch_order",
     "list_datasets",
     "load_dataset",

@@ -157,6 +157,74 @@ def test_diagnostics_tell_the_phase():
     assert seen == [0, 1, 1, 2]
 
 
+def windowed(window=2, **options):
+    return optax.chain(
+        optax_ia.padamw(1e-2), optax_ia.auto_average(window=window, **options)
+    )
+
+
+@pytest.mark.parametrize("patience", [1, 10])
+def test_a_window_starts_it_by_the_non_monotonic_trigger(patience):
+    """Which has no use for the patience, and never says when to stop."""
+    metrics = [3.0, 2.0, 2.5, 2.5, 2.4, 2.4, 2.4, 1.0]
+    result, _, _ = phases(windowed(patience=patience), metrics)
+    # 2.4 is worse than 2.0, the best of all but the last two
+    assert [count for count, _ in result] == [0, 0, 0, 0, 0, 2, 4, 6]
+    assert not any(stop for _, stop in result)
+
+
+def test_a_window_and_mode_max():
+    metrics = [0.3, 0.5, 0.4, 0.4, 0.45, 0.6]
+    result, _, state = phases(windowed(mode="max"), metrics)
+    assert [count for count, _ in result] == [0, 0, 0, 0, 0, 2]
+    told = optax_ia.diagnostics(state)
+    assert told["averaging_phase"] == 1
+    assert told["trigger_best"] == 0.5
+    assert "trigger_num_bad" not in told
+
+
+def test_a_window_that_has_fired_stays_so():
+    result, _, state = phases(windowed(1), [3.0, 2.0, 2.5, 2.5, 0.5, np.nan])
+    assert [count for count, _ in result] == [0, 0, 0, 0, 2, 4]
+    assert optax_ia.diagnostics(state)["averaging_phase"] == 1
+
+
+def test_a_window_in_a_scan_is_the_trigger_by_hand():
+    tx = windowed(3)
+    metrics = jnp.asarray([5.0, 4.0, 4.5, 3.9, 4.2, 4.1, 4.3, 4.4])
+    trigger = optax_ia.non_monotonic_trigger(3)
+
+    @jax.jit
+    def scanned(state):
+        def body(carry, metric):
+            state, by_hand = carry
+            state = optax_ia.record_metric(state, metric)
+            by_hand = trigger.update(by_hand, metric)
+            phase = optax_ia.diagnostics(state)["averaging_phase"]
+            return (state, by_hand), (phase, by_hand.fired)
+
+        return jax.lax.scan(body, (state, trigger.init()), metrics)[1]
+
+    phase, fired = scanned(tx.init(PARAMS))
+    assert phase.tolist() == fired.tolist() == [0] * 5 + [1] * 3
+
+
+def test_a_window_keeps_structure_and_types_and_resumes_from_a_copy():
+    metrics = [3.0, 2.0, 2.5, 2.5, 2.4, 2.4]
+
+    def copy(state):
+        leaves, structure = jax.tree.flatten(state)
+        return jax.tree.unflatten(structure, [jnp.asarray(np.array(x)) for x in leaves])
+
+    tx = windowed()
+    assert phases(tx, metrics)[0] == phases(tx, metrics, wrap=copy)[0]
+    state = tx.init(PARAMS)
+    after = optax_ia.record_metric(state, 1.0)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
+        assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+
+
 @pytest.mark.parametrize("call", ["record_metric", "should_stop"])
 def test_states_without_a_trigger_are_refused(call):
     state = optax_ia.gadam(start=1).init(PARAMS)
@@ -171,6 +239,8 @@ def test_states_without_a_trigger_are_refused(call):
         (lambda: optax_ia.gadam_auto(patience=0), "patience must be >= 1, got 0"),
         (lambda: optax_ia.gadam_auto(mode="x"), "mode must be one of .* got 'x'"),
         (lambda: optax_ia.gadam_auto(every=0), "every must be >= 1, got 0"),
+        (lambda: optax_ia.auto_average(window=0), "window must be >= 1, got 0"),
+        (lambda: optax_ia.auto_average(window=2.5), "window must be a whole number"),
     ],
 )
 def test_construction_errors(make, message):

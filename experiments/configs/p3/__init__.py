@@ -1,0 +1,1 @@
+"""P3: Keskar and Socher, Improving Generalization Performance by Switching."""

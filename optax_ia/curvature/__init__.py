@@ -1,0 +1,20 @@
+"""Curvature of a loss: matrix-vector products, Lanczos, spectra, traces."""
+
+from optax_ia.curvature._density import SpectralDensity as SpectralDensity
+from optax_ia.curvature._density import spectral_density as spectral_density
+from optax_ia.curvature._eigenpairs import Eigenpairs as Eigenpairs
+from optax_ia.curvature._eigenpairs import spectral_norm as spectral_norm
+from optax_ia.curvature._eigenpairs import top_eigenpairs as top_eigenpairs
+from optax_ia.curvature._lanczos import LanczosResult as LanczosResult
+from optax_ia.curvature._lanczos import lanczos as lanczos
+from optax_ia.curvature._operator import Operator as Operator
+from optax_ia.curvature._products import NetworkLoss as NetworkLoss
+from optax_ia.curvature._products import fisher_operator as fisher_operator
+from optax_ia.curvature._products import gauss_newton_operator as gauss_newton_operator
+from optax_ia.curvature._products import (
+    gradient_covariance_operator as gradient_covariance_operator,
+)
+from optax_ia.curvature._products import hessian_operator as hessian_operator
+from optax_ia.curvature._trace import Estimate as Estimate
+from optax_ia.curvature._trace import frobenius_norm as frobenius_norm
+from optax_ia.curvature._trace import trace as trace

@@ -1,0 +1,75 @@
+"""One batch, or many, each with its weight in a mean over the data set."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Batches = Any
+"""One batch, a list of batches, an iterable of them, or a function that gives one."""
+
+
+def _is_array(node: Any) -> bool:
+    return isinstance(node, jax.Array | np.ndarray | np.generic)
+
+
+def _is_one_batch(batches: Any) -> bool:
+    """An array, a mapping, or a tuple of arrays; everything else is a sequence."""
+    if _is_array(batches) or isinstance(batches, dict):
+        return True
+    return isinstance(batches, tuple) and all(map(_is_array, batches))
+
+
+def num_examples(batch: Any) -> int:
+    """The size of the leading axis of a batch's first array.
+
+    Raises:
+      ValueError: if the batch holds no array with an axis.
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf)]
+    if not leaves:
+        raise ValueError("a batch must hold arrays with a leading axis of examples.")
+    size = jnp.shape(leaves[0])[0]
+    if size == 0:
+        raise ValueError("a batch must hold at least one example, got none.")
+    return size
+
+
+def as_batches(batches: Batches) -> Callable[[], Iterator[tuple[Any, float]]]:
+    """What gives all batches with their weights, as often as it is called.
+
+    Args:
+      batches: one batch (an array, a dict or a tuple of arrays), a sequence or iterator
+        of batches, which is read once and kept, or a function that returns an iterable,
+        which is called for each pass and keeps nothing.
+
+    Returns:
+      A function that yields each batch with its share of all examples.
+
+    Raises:
+      ValueError: if there is no batch.
+    """
+    if callable(batches):
+        make = batches
+        total = _total(make())
+    else:
+        kept: Iterable[Any] = [batches] if _is_one_batch(batches) else list(batches)
+        total = _total(kept)
+
+        def make():
+            return kept
+
+    def iterate():
+        for batch in make():
+            yield batch, num_examples(batch) / total
+
+    return iterate
+
+
+def _total(batches: Iterable[Any]) -> int:
+    total = sum(num_examples(batch) for batch in batches)
+    if total == 0:
+        raise ValueError("batches must hold at least one batch, got none.")
+    return total

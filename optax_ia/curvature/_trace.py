@@ -1,0 +1,156 @@
+"""Trace and Frobenius norm from products with random vectors."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from optax_ia._src import checks
+from optax_ia.curvature._lanczos import vdot
+from optax_ia.curvature._operator import Operator, check_real
+
+
+class Estimate(NamedTuple):
+    """A stochastic estimate.
+
+    Attributes:
+      mean: shape ().
+      standard_error: of the mean over the probes, shape (); NaN for a single probe.
+    """
+
+    mean: jax.Array
+    standard_error: jax.Array
+
+
+def rademacher_like(key: jax.Array, tree: Any) -> Any:
+    """A tree of random signs with the shapes and dtypes of another."""
+    leaves, treedef = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    return treedef.unflatten(
+        jax.random.rademacher(k, jnp.shape(leaf), jnp.result_type(leaf))
+        for k, leaf in zip(keys, leaves, strict=True)
+    )
+
+
+def _estimate(samples: list[Any]) -> Estimate:
+    values = jnp.stack(samples)
+    count = values.shape[0]
+    spread = jnp.std(values, ddof=1) if count > 1 else jnp.full([], jnp.nan)
+    return Estimate(values.mean(), (spread / count**0.5).astype(values.dtype))
+
+
+def trace(
+    operator: Any,
+    params: Any,
+    num_probes: int,
+    *,
+    key: jax.Array,
+    method: Literal["hutchinson", "hutch++"] = "hutchinson",
+) -> Estimate:
+    r"""The trace of an operator, estimated from products with random signs.
+
+    Hutchinson's estimate is the mean of :math:`z^T A z`; its variance is
+    :math:`2 (\|A\|_F^2 - \sum_i A_{ii}^2) / n`. Hutch++ spends a third of the products on a
+    basis Q of the range, takes :math:`\mathrm{tr}(Q^T A Q)` exactly and estimates the
+    rest: better where few eigenvalues make up the trace, and it keeps
+    ``num_probes`` / 3 vectors in memory.
+
+    Args:
+      operator: an :class:`Operator`, or a function of trees.
+      params: a tree of the vectors' shapes.
+      num_probes: n >= 1 products; at least 3 for Hutch++.
+      key: draws the vectors.
+      method: which estimate.
+
+    Returns:
+      An :class:`Estimate`. Its standard error is that of the random part.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optax_ia import curvature
+      >>> stretch = jnp.arange(1.0, 5.0)
+      >>> found = curvature.trace(
+      ...     lambda v: stretch * v, stretch, 4, key=jax.random.key(0)
+      ... )
+      >>> print(found.mean, found.standard_error)  # a diagonal matrix has no variance
+      10.0 0.0
+
+    References:
+      Hutchinson, A Stochastic Estimator of the Trace of the Influence Matrix, 1990;
+      Meyer, Musco, Musco, Woodruff, `Hutch++ <https://arxiv.org/abs/2010.09649>`_,
+      2021, Algorithm 1.
+    """
+    operator = Operator(operator, check_real(params))
+    checks.check_choice("method", method, ("hutchinson", "hutch++"))
+    least = 3 if method == "hutch++" else 1
+    checks.check_integer("num_probes", num_probes, minimum=least)
+    keys = jax.random.split(key, num_probes)
+    if method == "hutchinson":
+        probes = (rademacher_like(k, params) for k in keys)
+        return _estimate([vdot(probe, operator(probe)) for probe in probes])
+    return _hutch_plus_plus(operator, params, keys)
+
+
+def _hutch_plus_plus(operator: Operator, params: Any, keys: jax.Array) -> Estimate:
+    _, unravel = ravel_pytree(params)
+    third = min(len(keys) // 3, operator.dimension)
+    sketch = [
+        ravel_pytree(operator(rademacher_like(k, params)))[0] for k in keys[:third]
+    ]
+    q = np.linalg.qr(np.stack([np.asarray(s, float) for s in sketch], axis=1))[0]
+
+    def product(flat):
+        like = unravel(jnp.asarray(flat, ravel_pytree(params)[0].dtype))
+        return np.asarray(ravel_pytree(operator(like))[0], float)
+
+    exact = sum(float(column @ product(column)) for column in q.T)
+    rest = []
+    for k in keys[2 * third :]:
+        probe = np.asarray(ravel_pytree(rademacher_like(k, params))[0], float)
+        probe = probe - q @ (q.T @ probe)
+        rest.append(jnp.asarray(probe @ product(probe)))
+    found = _estimate(rest)
+    return Estimate(found.mean + exact, found.standard_error)
+
+
+def frobenius_norm(
+    operator: Any, params: Any, num_probes: int, *, key: jax.Array
+) -> Estimate:
+    r"""The Frobenius norm, the root of the mean of :math:`\|A z\|^2`.
+
+    Args:
+      operator: an :class:`Operator`, or a function of trees.
+      params: a tree of the vectors' shapes.
+      num_probes: products with vectors of random signs, >= 1.
+      key: draws the vectors.
+
+    Returns:
+      An :class:`Estimate`; its standard error is carried over to the root.
+
+    Raises:
+      ValueError: if ``num_probes`` is no integer >= 1.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from optax_ia import curvature
+      >>> stretch = jnp.array([3.0, 4.0])
+      >>> print(curvature.frobenius_norm(
+      ...     lambda v: stretch * v, stretch, 2, key=jax.random.key(0)
+      ... ).mean)
+      5.0
+    """
+    operator = Operator(operator, check_real(params))
+    checks.check_integer("num_probes", num_probes, minimum=1)
+    samples = []
+    for probe_key in jax.random.split(key, num_probes):
+        value = operator(rademacher_like(probe_key, params))
+        samples.append(vdot(value, value))
+    squared = _estimate(samples)
+    norm = jnp.sqrt(squared.mean)
+    error = squared.standard_error / jnp.where(norm > 0, 2 * norm, 1)
+    return Estimate(norm, error)

@@ -18,6 +18,7 @@ COMMANDS = {
     "trajectories": "paths of every optimiser on P2's Beale and Schubert functions",
     "switchover": "when SWATS leaves Adam for SGD, and what that changes (P3)",
     "sampling": "training data drawn with and without replacement (P2, fig. 6)",
+    "variance_reduction": "SVRG and SGD on a convex problem, to rounding (P2, 4.3.1)",
 }
 
 _HELP = ("-h", "--help")
@@ -25,7 +26,8 @@ _HELP = ("-h", "--help")
 
 def usage() -> str:
     """The list of commands."""
-    lines = [f"  {name:13}{summary}" for name, summary in COMMANDS.items()]
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:{width}}{summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
         [
             "usage: python -m experiments COMMAND [ARGUMENTS]",

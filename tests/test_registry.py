@@ -107,7 +107,7 @@ class TestEveryRecord:
             optax_ia.get_optimizer(record.name, lerning_rate=0.1)
 
     def test_bad_values_are_refused(self, record):
-        with pytest.raises(ValueError, match="learning_rate must be >= 0, got -1"):
+        with pytest.raises(ValueError, match="learning_rate must be >=? 0, got -1"):
             optax_ia.get_optimizer(record.name, learning_rate=-1)
 
 

@@ -7,16 +7,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.report._html import make_table as make_table
-
-_PAGE = string.Template(
-    """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
+STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem;
        margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
@@ -29,7 +20,18 @@ th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; height: auto; }
 .note { background: #fff4e5; border-left: 4px solid #d55e00; padding: .5rem .9rem; }
 pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 13px; }
-</style>
+"""
+"""What every page looks like."""
+
+_PAGE = string.Template(
+    """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+$style</style>
 </head>
 <body>
 <h1>$title</h1>
@@ -45,6 +47,27 @@ $sections
 </html>
 """
 )
+
+
+def make_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table; line breaks in cells stay.
+
+    Args:
+      header: the columns' names.
+      rows: their cells.
+
+    Returns:
+      HTML.
+    """
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
 
 
 def paragraph(text: str, *, kind: str = "") -> str:
@@ -97,6 +120,7 @@ def make_page(
     """
     versions = ", ".join(f"{k} {v}" for k, v in description["versions"].items())
     return _PAGE.substitute(
+        style=STYLE,
         title=html.escape(title),
         finding="\n".join(paragraph(text, kind="note") for text in finding),
         sections="\n".join(

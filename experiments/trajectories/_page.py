@@ -6,7 +6,7 @@ import string
 from collections.abc import Mapping, Sequence
 
 from experiments.configs.p2.trajectories import PAPER, STEPS, summary_of
-from experiments.report._html import make_table
+from experiments.report._page import STYLE, make_table
 from experiments.trajectories._rows import OUTCOMES, Row
 
 _PAGE = string.Template(
@@ -17,20 +17,7 @@ _PAGE = string.Template(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 66rem;
-       margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums;
-        font-size: 13px; }
-th, td { padding: .25rem .6rem; text-align: right; vertical-align: top;
-         border-bottom: 1px solid #ddd; white-space: pre; }
-th { font-weight: 600; border-bottom: 2px solid #888; }
-th:first-child, td:first-child { text-align: left; }
-th:last-child, td:last-child { text-align: left; white-space: normal; }
-img { max-width: 100%; height: auto; }
-.paper { border-left: 4px solid #0072b2; padding: .1rem .9rem; background: #f3f8fc; }
-pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: 13px; }
+$style
 </style>
 </head>
 <body>
@@ -48,6 +35,17 @@ $sections
 <p>Commit <code>$commit</code>. Versions: $versions.</p>
 </body>
 </html>
+"""
+)
+
+_STYLE = (
+    STYLE
+    + """\
+body { max-width: 66rem; }
+table { font-size: 13px; }
+th, td { padding: .25rem .6rem; }
+th:last-child, td:last-child { text-align: left; white-space: normal; }
+.paper { border-left: 4px solid #0072b2; padding: .1rem .9rem; background: #f3f8fc; }
 """
 )
 
@@ -203,6 +201,7 @@ def make_page(
     )
     missing = f"<h2>Not run</h2>\n<ul>{listed}</ul>" if listed else ""
     return _PAGE.substitute(
+        style=_STYLE,
         title="Paths on the Beale and the Schubert function",
         steps=steps,
         outcomes=html.escape(legend()),

@@ -115,7 +115,11 @@ def minimise(problem: Problem) -> Minimum:
             if not norm > _NORM:
                 break
             hessian = np.asarray(curvature(weights)).reshape(weights.size, -1)
-            step = np.linalg.solve(hessian, gradient.ravel())
+            try:
+                step = np.linalg.solve(hessian, gradient.ravel())
+            except np.linalg.LinAlgError:
+                norm = np.nan
+                break
             weights = weights - step.reshape(weights.shape)
         else:
             norm = np.nan

@@ -169,15 +169,14 @@ def finding(
     by_name = {one.method.name: one for one in summaries}
     rounding = np.spacing(minimum.value).item()
     sgd, svrg = by_name["sgd"], by_name["svrg"]
-    descent = (1 - config.learning_rate * minimum.smallest) ** (
-        2 * svrg.method.snapshot_every
-    )
-    fall = (
-        "does not fall linearly to 1e-12"
-        if svrg.factor is None
-        else f"falls by the factor {svrg.factor:.3f} from snapshot to snapshot (as many "
-        f"steps along the full gradient, at the smallest eigenvalue: {descent:.3f})"
-    )
+    fall = "does not fall linearly to 1e-12"
+    if svrg.factor is not None:
+        steps = svrg.method.snapshot_every
+        descent = (1 - config.learning_rate * minimum.smallest) ** (2 * steps)
+        fall = (
+            f"falls by the factor {svrg.factor:.3f} from snapshot to snapshot (as many "
+            f"steps of gradient descent, at the smallest eigenvalue: {descent:.3f})"
+        )
     texts = [
         f"The gap of SVRG with the full gradient {fall}; at the end: "
         f"{_number(svrg.end, rounding)}. SGD at the same rate ends at "
@@ -225,7 +224,7 @@ def figure(rows: Sequence[Row], methods: Sequence[Method], minimum: Minimum) -> 
         axes.plot(passes, middle, color=colour, lw=1.8, label=method.label)
     axes.axhline(rounding, color="0.5", ls=":", lw=1, label="rounding of f*")
     axes.set(yscale="log", xlabel="passes over the data", ylabel="f(w) - f*")
-    axes.set_xlim(left=0)
+    axes.margins(x=0.01)
     plain_axes(axes)
     panel.legend(loc="outside upper center", ncols=3, frameon=False)
     return png(panel)

@@ -116,13 +116,8 @@ def methods(config: VarianceReductionConfig, examples: int) -> tuple[Method, ...
         Method("sgd", "SGD, the same rate", examples, size),
         Method("sgd_decay", "SGD, decaying rate", examples, size, decays=True),
         svrg("svrg", "SVRG, full gradient", examples, steps),
-        svrg("svrg_large", f"SVRG, {share} of the data", large, steps),
-        svrg(
-            "svrg_large_often",
-            f"SVRG, {share} every {often} steps",
-            large,
-            often,
-        ),
+        svrg("svrg_large", f"SVRG, {share} every {steps} steps", large, steps),
+        svrg("svrg_large_often", f"SVRG, {share} every {often} steps", large, often),
     )
 
 
@@ -165,7 +160,7 @@ def runner(
         chosen = jax.random.choice(key, method.examples, shape, replace=False)
         return gradient(weights, chosen)
 
-    def update(carry, chosen):
+    def update(carry: Any, chosen: Any) -> tuple[Any, None]:
         weights, state, key = carry
         key, snapshot_key = jax.random.split(key)
         extra = {}

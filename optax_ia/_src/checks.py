@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 
-def _is_concrete(value: Any) -> bool:
+def is_concrete(value: Any) -> bool:
+    """Whether a value is known: a Python or NumPy number, no traced or JAX array."""
     return isinstance(value, (numbers.Number, np.ndarray, np.generic))
 
 
@@ -34,7 +35,7 @@ def check_number(name: str, value: Any, **bounds: float) -> None:
     """
     if isinstance(value, (str, bytes)) or value is None:
         raise TypeError(f"{name} must be a number, got {value!r}.")
-    if not _is_concrete(value):
+    if not is_concrete(value):
         return
     for bound, limit in bounds.items():
         compare, symbol = _BOUNDS[bound]
@@ -45,7 +46,7 @@ def check_number(name: str, value: Any, **bounds: float) -> None:
 def check_integer(name: str, value: Any, *, minimum: int) -> None:
     """Raises if a concrete ``value`` is no whole number or is below ``minimum``."""
     check_number(name, value, minimum=minimum)
-    if _is_concrete(value) and value != int(value):
+    if is_concrete(value) and value != int(value):
         raise ValueError(f"{name} must be a whole number, got {value!r}.")
 
 

@@ -162,8 +162,10 @@ def adam_clip(
     checks.check_learning_rate("sgd_learning_rate", sgd_learning_rate)
     checks.check_number("lower", lower, minimum=0)
     checks.check_number("upper", upper, minimum=0)
-    if isinstance(lower, int | float):
-        checks.check_number("upper", upper, minimum=lower)  # the bounds would cross
+    if checks.is_concrete(lower):
+        checks.check_number(
+            "upper", upper, minimum=float(lower)
+        )  # the bounds would cross
 
     def bounds(count, relative):
         if callable(sgd_learning_rate):

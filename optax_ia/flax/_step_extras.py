@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from optax_ia import registry
+from optax_ia._src.scalars import default_float
 from optax_ia._src.states import find_state
 from optax_ia.gradients import SvrgState
 
@@ -158,7 +159,7 @@ def mean_gradient(
     for batch in batches() if callable(batches) else batches:
         size = jnp.shape(jax.tree.leaves(inputs(batch))[0])[0]
         examples += size
-        weight = jnp.asarray(size / examples, jnp.float32)
+        weight = jnp.asarray(size / examples, default_float())
         grads = gradient(batch)
         total = grads if total is None else _fold(total, grads, weight)
     if total is None:

@@ -213,9 +213,12 @@ def build_train_step(
                 f"train_step takes ({', '.join(names)}), got {len(given)} arguments."
             )
         if len(given) == len(names):
+            if key is not None:
+                raise TypeError("train_step got key twice, by position and by name.")
             *given, key = given
+        step: Callable[..., Any] = linen
         if isinstance(first, nnx.Module):
-            return in_place(*given, key, full_batches)
-        return linen(*given, key, full_batches)
+            step = in_place
+        return step(*given, key, full_batches)
 
     return train_step

@@ -10,6 +10,9 @@ from optax_ia._src import checks
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import default_float
 
+_LARGEST = 1e18
+"""A trial grows no further: its square is still a number in float32."""
+
 
 class LineSearchState(NamedTuple):
     """State of :func:`sls`.
@@ -105,7 +108,7 @@ def sls(
             "learning_rate of sls must be a number, got a schedule: the line search "
             "finds the step size."
         )
-    checks.check_number("learning_rate", learning_rate, minimum=0)
+    checks.check_number("learning_rate", learning_rate, above=0)
     checks.check_number("c", c, above=0, below=1)
     checks.check_number("beta", beta, above=0, below=1)
     checks.check_number("gamma", gamma, minimum=1)
@@ -143,7 +146,7 @@ def sls(
             slope_rtol=c,
             decrease_factor=beta,
             increase_factor=growth(),
-            max_learning_rate=jnp.inf,
+            max_learning_rate=_LARGEST,
         )
         # The search's own dtype: at least float32, whatever the parameters have; the
         # loss sees them rounded as they will be.
@@ -166,8 +169,11 @@ def sls(
         steps, found = searched
         accepted = jnp.asarray(found.learning_rate, default_float())
         return optax.tree.cast_like(steps, updates), LineSearchState(
-            # no finite loss was found: nothing moves, and the next search begins again
-            step_size=jnp.where(accepted > 0, accepted, state.step_size),
+            # no finite loss was found: nothing moves, and the next search begins again;
+            # a zero gradient accepts anything, which is no reason to grow
+            step_size=jnp.where(
+                (accepted > 0) & (optax.tree.norm(wide) > 0), accepted, state.step_size
+            ),
             num_trials=jnp.asarray(found.info.num_linesearch_steps, jnp.int32),
             accepted_step_size=accepted,
         )

@@ -84,7 +84,11 @@ def test_phases_do_what_they_are_called(table):
             assert int(synced) > 0
         elif synced:
             assert int(synced) == 0
-    assert seen == {"", "collecting", "not collecting", "off sync", "at sync"}
+    assert seen == {
+        *("", "collecting", "not collecting", "off sync", "at sync"),
+        *("adaptive", "SGD", "nothing projected", "all projected"),
+        *("between snapshots", "at a snapshot"),
+    }
 
 
 def test_least_traffic_in_words(table):
@@ -134,17 +138,28 @@ def test_a_block_is_plain_training():
     np.testing.assert_allclose(run._params["w"], params["w"], rtol=1e-12)
 
 
-def test_entries_that_need_more_than_gradients_are_listed(
+def test_what_an_entry_needs_is_supplied_and_its_second_point_written():
+    entry = _entries.all_entries()["sam"]
+    params = {"w": jnp.linspace(-1, 1, 5)}
+    grads = {"w": jnp.ones(5)}
+    programs = _measure.compile_all([entry], params, rounds=1)
+    run = _measure.Run(entry, entry.phases[0], programs["sam"], params)
+    run.block(grads, 1)
+    climbed = params["w"] + 0.05 * grads["w"] / jnp.linalg.norm(grads["w"])
+    np.testing.assert_allclose(run._second["where"]["w"], climbed, rtol=1e-6)
+
+
+def test_entries_that_need_what_cannot_be_supplied_are_listed(
     monkeypatch, tmp_path, capsys
 ):
     records = [registry.get_record(name) for name in ("adamw", "gadam")]
-    hungry = dataclasses.replace(records[1], name="hungry", needs=("value_fn", "value"))
+    hungry = dataclasses.replace(records[1], name="hungry", needs=("value", "factors"))
     by_name = {record.name: record for record in [*records, hungry]}
     monkeypatch.setattr(registry, "_BY_NAME", by_name)
     out = tmp_path / "out"
     arguments = ["--trees", "toy", "--entries", "hungry", "adamw", "--out", str(out)]
     assert benchmarks.main(["step", *arguments, *QUICK]) == 0
-    assert "skipped hungry: needs value_fn, value" in capsys.readouterr().out
+    assert "skipped hungry: needs factors" in capsys.readouterr().out
     assert {row["entry"] for row in read(out / "step.csv")} == {"adamw"}
 
 
@@ -200,6 +215,11 @@ def test_bars_are_those_asked_for():
     assert entries["gadamx"].time_bars == {"not collecting": 1.07, "collecting": 1.35}
     assert entries["lookahead"].time_bars == {"off sync": 1.10}
     assert entries["gadamx"].base == "padamw"
+    assert entries["swats"].time_bars == {"adaptive": 1.30, "SGD": 1.30}
+    assert entries["adam_clip"].time_bars == entries["adabound"].time_bars == {"": 1.30}
+    assert set(entries["adamp"].time_bars.values()) == {1.80}
+    assert entries["ranger"].time_bars == {"off sync": 1.25}
+    assert entries["ranger"].base == "radam"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ plain_step = build_train_step((), squared_error, donate=False)
 @functools.cache
 def sgd_with_dropout():
     tx = optax.sgd(0.05, momentum=0.9)
-    return stepped((), tx, 3, net={"dropout": 0.5, "norm": True})
+    return stepped((), tx, 3, net={"dropout": 0.5})
 
 
 def assert_same_params(actual, expected, rtol=1e-5, atol=1e-6):
@@ -109,7 +109,7 @@ def test_all_evaluations_of_a_step_see_the_same_keys_batch_and_statistics():
 
 def test_sam_with_a_rho_of_zero_is_its_inner_optimiser():
     tx = optax_ia.sam(optax.sgd(0.05, momentum=0.9), rho=0.0)
-    state, metrics = stepped("sam", tx, 3, net={"dropout": 0.5, "norm": True})
+    state, metrics = stepped("sam", tx, 3, net={"dropout": 0.5})
     expected, expected_metrics = sgd_with_dropout()
     assert_same_params(state, expected)
     np.testing.assert_allclose(metrics["loss"], expected_metrics["loss"], rtol=1e-5)
@@ -118,7 +118,7 @@ def test_sam_with_a_rho_of_zero_is_its_inner_optimiser():
 def test_svrg_with_a_snapshot_at_each_step_of_one_batch_is_sgd_on_it():
     """The two gradients of the batch cancel only under the same dropout."""
     tx = optax_ia.svrg(optax.sgd(0.05, momentum=0.9), 1)
-    net = {"dropout": 0.5, "norm": True}
+    net = {"dropout": 0.5}
     state, _ = stepped("svrg", tx, 3, net=net, full_batches=[BATCH])
     assert_same_params(state, sgd_with_dropout()[0])
 

@@ -118,7 +118,6 @@ def test_inside_and_around_other_wrappers():
     for tx in (
         optax.chain(optax_ia.sam(optax.sgd(0.01), 0.1), optax_ia.tail_average(1)),
         optax_ia.lookahead(optax_ia.sam(optax.sgd(0.01), 0.1), 2, 1.0),
-        optax_ia.sam(optax_ia.lookahead(optax.sgd(0.01), 2, 1.0), 0.1),
         optax_ia.switch_to_sgd(optax_ia.sam(optax.sgd(0.01), 0.1), switch_at=100),
         optax.MultiSteps(
             optax_ia.sam(optax.sgd(0.01), 0.1), 1

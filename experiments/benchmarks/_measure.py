@@ -9,7 +9,7 @@ every ratio is of blocks that ran within the same second.
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -41,7 +41,8 @@ class Program:
     """A compiled step, and what the compiler says of its memory.
 
     Attributes:
-      step: ``(grads, state, params, arguments, second) -> (state, params, second)``.
+      step: ``(grads, state, params, arguments, second, where)`` to the new state,
+        parameters and ``where``; see :func:`second_pass`.
       compile_seconds: of tracing and compiling, one per round.
       state_bytes: size of the optimiser's state.
       temporary_bytes: scratch memory of a step; None if the backend does not tell.
@@ -62,8 +63,10 @@ def tree_bytes(tree: Any) -> int:
     )
 
 
-def second_pass(entry: Entry, params: Any, make: Callable[[Any], Any]) -> Any:
-    """The trees of a second gradient, if an entry wants one.
+def second_pass(
+    entry: Entry, params: Any, make: Callable[[Any], Any]
+) -> tuple[Any, Any]:
+    """A second gradient and the memory for its point, if an entry wants them.
 
     The gradient is there already, for it is no part of what is timed; its point is
     written to memory at each step, as a network would read it from there.
@@ -74,26 +77,23 @@ def second_pass(entry: Entry, params: Any, make: Callable[[Any], Any]) -> Any:
       make: makes a tree like them.
 
     Returns:
-      A dict with ``gradient`` and ``where``, or less.
+      The gradient and the memory, None each where not wanted.
     """
-    trees = {}
-    if "grad_fn" in entry.needs:
-        trees["gradient"] = make(params)
-        # SVRG's second point is its snapshot, which lies in memory
-        if "full_gradient" not in entry.needs:
-            trees["where"] = make(params)
-    return trees
+    if "grad_fn" not in entry.needs:
+        return None, None
+    # SVRG's second point is its snapshot, which lies in memory
+    where = None if "full_gradient" in entry.needs else make(params)
+    return make(params), where
 
 
 def _extra_args(
-    entry: Entry, grads: Any, second: Mapping[str, Any], written: dict[str, Any]
+    entry: Entry, grads: Any, second: Any, points: list[Any]
 ) -> dict[str, Any]:
-    """What an entry needs; ``written`` receives the point of the second gradient."""
+    """What an entry needs; ``points`` receives those of the second gradient."""
 
     def grad_fn(where):
-        if "where" in second:
-            written["where"] = where
-        return second["gradient"]
+        points.append(where)
+        return second
 
     def value_fn(where):
         # every parameter is read, and the first trial is accepted
@@ -111,12 +111,12 @@ def _extra_args(
 def _compile(entry: Entry, params: Any) -> tuple[jax.stages.Compiled, Any, float]:
     """Traces and compiles an entry's step, with nothing cached from before."""
 
-    def step(grads, state, params, arguments, second):
+    def step(grads, state, params, arguments, second, where):
         tx = optax.with_extra_args_support(entry.make(**arguments))
-        second = dict(second)
-        extra = _extra_args(entry, grads, second, written := {})
+        extra = _extra_args(entry, grads, second, points := [])
         updates, state = tx.update(grads, state, params, **extra)
-        return state, optax.apply_updates(params, updates), second | written
+        written = None if where is None else points[0]
+        return state, optax.apply_updates(params, updates), written
 
     own = jax.eval_shape(entry.wrap, params)
     state = jax.eval_shape(lambda p: entry.make().init(entry.wrap(p)), params)
@@ -124,8 +124,9 @@ def _compile(entry: Entry, params: Any) -> tuple[jax.stages.Compiled, Any, float
     jax.clear_caches()
     began = time.perf_counter()
     second = second_pass(entry, own, lambda tree: tree)
-    jitted = jax.jit(step, donate_argnums=(1, 2, 4))
-    lowered = jitted.lower(params, state, own, arguments, second)
+    # ``where`` is read by nothing: it is there to be written to
+    jitted = jax.jit(step, donate_argnums=(1, 2, 5), keep_unused=True)
+    lowered = jitted.lower(params, state, own, arguments, *second)
     compiled = lowered.compile()
     return compiled, state, time.perf_counter() - began
 
@@ -184,7 +185,7 @@ class Run:
         self._arguments = phase.arguments()
         self._params = entry.wrap(jax.tree.map(jnp.copy, params))
         self._state = phase.prepare(entry.make().init(self._params))
-        self._second = second_pass(
+        self._second, self._where = second_pass(
             entry, self._params, lambda tree: jax.tree.map(jnp.copy, tree)
         )
 
@@ -192,8 +193,13 @@ class Run:
         """Seconds per step over a number of steps."""
         began = time.perf_counter()
         for _ in range(steps):
-            self._state, self._params, self._second = self.program.step(
-                grads, self._state, self._params, self._arguments, self._second
+            self._state, self._params, self._where = self.program.step(
+                grads,
+                self._state,
+                self._params,
+                self._arguments,
+                self._second,
+                self._where,
             )
         jax.block_until_ready((self._state, self._params))
         return (time.perf_counter() - began) / steps
@@ -212,7 +218,7 @@ class Run:
         """
         idle = self.phase.idle * tree_bytes(grads)
         used = tree_bytes(self._params) + tree_bytes(self._state) - idle
-        return tree_bytes(grads) + 2 * used + tree_bytes(self._second)
+        return tree_bytes(grads) + 2 * used + tree_bytes((self._second, self._where))
 
 
 def interleave(

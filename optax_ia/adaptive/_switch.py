@@ -220,9 +220,8 @@ def switch_to_sgd(
             switch &= jnp.abs(settled - gamma) < tol
         else:
             # without a rate of its own it waits for one that descends
-            switch = (
-                adaptive & (count >= jnp.asarray(switch_at, jnp.int32)) & (rate > 0)
-            )
+            due = count >= jnp.asarray(switch_at, jnp.int32)
+            switch = adaptive & due & (rate > 0)
             if sgd_learning_rate is None:
                 switch &= settled > 0
         found = settled

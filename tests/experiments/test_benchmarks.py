@@ -146,7 +146,7 @@ def test_what_an_entry_needs_is_supplied_and_its_second_point_written():
     run = _measure.Run(entry, entry.phases[0], programs["sam"], params)
     run.block(grads, 1)
     climbed = params["w"] + 0.05 * grads["w"] / jnp.linalg.norm(grads["w"])
-    np.testing.assert_allclose(run._second["where"]["w"], climbed, rtol=1e-6)
+    np.testing.assert_allclose(run._where["w"], climbed, rtol=1e-6)
 
 
 def test_entries_that_need_what_cannot_be_supplied_are_listed(

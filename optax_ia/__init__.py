@@ -5,6 +5,8 @@ Every method is an ``optax.GradientTransformationExtraArgs`` whose whole state l
 ``optax_ia.flax`` and networks in ``optax_ia.models`` (both need the ``flax`` extra).
 """
 
+from optax_ia import curvature as curvature
+from optax_ia import explain as explain
 from optax_ia import landscape as landscape
 from optax_ia._src.diagnostics import diagnostics as diagnostics
 from optax_ia._src.version import __version__ as __version__
@@ -69,3 +71,5 @@ from optax_ia.schedules import averaging_schedule as averaging_schedule
 from optax_ia.schedules import linear_schedule as linear_schedule
 from optax_ia.schedules import scale_by_learning_rate as scale_by_learning_rate
 from optax_ia.schedules import step_schedule as step_schedule
+from optax_ia.second_order import LanczosNewtonState as LanczosNewtonState
+from optax_ia.second_order import lanczos_newton as lanczos_newton

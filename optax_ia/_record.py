@@ -30,6 +30,8 @@ class OptimizerRecord:
         are enough.
       base: the entry it wraps, against which its cost is measured; None for a rule.
       defaults: arguments that ``get_optimizer`` passes unless overridden.
+      static: numbers among its arguments that fix shapes: under
+        ``optax.inject_hyperparams`` name them in ``static_args``.
       test_learning_rate: a rate at which it solves the tests' small quadratic.
       exceptions: contracts it does not keep, by name, each with the reason.
     """
@@ -42,6 +44,7 @@ class OptimizerRecord:
     needs: tuple[str, ...] = ()
     base: str | None = None
     defaults: Mapping[str, Any] = _nothing()
+    static: tuple[str, ...] = ()
     test_learning_rate: float = 0.1
     exceptions: Mapping[str, str] = _nothing()
 

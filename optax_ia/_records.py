@@ -2,7 +2,7 @@
 
 import types
 
-from optax_ia import _combinations, adaptive, averaging, gradients
+from optax_ia import _combinations, adaptive, averaging, gradients, second_order
 from optax_ia._record import OptimizerRecord
 from optax_ia.adaptive import _baselines
 
@@ -141,6 +141,15 @@ RECORDS = (
         summary="SGD on gradients of vanishing variance.",
         paper="P2 sec. 4.3.1, eq. 27",
         needs=("grad_fn", "full_gradient"),
+    ),
+    OptimizerRecord(
+        name="lanczos_newton",
+        factory=second_order.lanczos_newton,
+        summary="Damped Newton along the gradient's Krylov space, SGD beside it.",
+        paper="P1 eq. 9, app. C.1",
+        needs=("matvec",),
+        static=("num_steps",),
+        test_learning_rate=0.1,
     ),
     OptimizerRecord(
         name="ranger",

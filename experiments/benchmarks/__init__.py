@@ -5,12 +5,15 @@ from collections.abc import Sequence
 
 from experiments.errors import unknown
 
-COMMANDS = {"step": "time, memory and compile time of one update"}
+COMMANDS = {
+    "step": "time, memory and compile time of one update",
+    "curvature": "Hessian products and Lanczos steps, in gradients",
+}
 
 
 def usage() -> str:
     """The list of commands."""
-    lines = [f"  {name:9}{summary}" for name, summary in COMMANDS.items()]
+    lines = [f"  {name:11}{summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
         ["usage: python -m experiments.benchmarks COMMAND [ARGUMENTS]", "", *lines]
     )

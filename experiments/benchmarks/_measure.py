@@ -49,7 +49,7 @@ class Program:
       fresh_bytes: outputs not written in place of a donated input; None likewise.
     """
 
-    step: Callable[..., tuple[Any, Any]]
+    step: Callable[..., tuple[Any, Any, Any]]
     compile_seconds: tuple[float, ...]
     state_bytes: int
     temporary_bytes: int | None
@@ -93,7 +93,9 @@ def _extra_args(
 
     def grad_fn(where):
         points.append(where)
-        return second
+        # As a network's, it can be had only after its point was written: else the
+        # parameters might be updated first, and copied for the point's sake.
+        return jax.tree.map(lambda g, w: g + 0 * w.ravel()[0], second, where)
 
     def value_fn(where):
         # every parameter is read, and the first trial is accepted

@@ -163,9 +163,8 @@ def adam_clip(
     checks.check_number("lower", lower, minimum=0)
     checks.check_number("upper", upper, minimum=0)
     if checks.is_concrete(lower):
-        checks.check_number(
-            "upper", upper, minimum=float(lower)
-        )  # the bounds would cross
+        bound: Any = lower  # or the two would cross
+        checks.check_number("upper", upper, minimum=bound)
 
     def bounds(count, relative):
         if callable(sgd_learning_rate):

@@ -51,18 +51,17 @@ def as_batches(batches: Batches) -> Callable[[], Iterator[tuple[Any, float]]]:
     Raises:
       ValueError: if there is no batch.
     """
-    if callable(batches):
-        make = batches
-        total = _total(make())
-    else:
-        kept: Iterable[Any] = [batches] if _is_one_batch(batches) else list(batches)
-        total = _total(kept)
+    kept: Any = batches
+    if not callable(batches):
+        kept = [batches] if _is_one_batch(batches) else list(batches)
 
-        def make():
-            return kept
+    def once() -> Any:
+        return kept() if callable(kept) else kept
+
+    total = _total(once())
 
     def iterate():
-        for batch in make():
+        for batch in once():
             yield batch, num_examples(batch) / total
 
     return iterate

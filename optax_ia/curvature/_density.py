@@ -109,8 +109,10 @@ def spectral_density(
     nodes, weights = jnp.stack(nodes), jnp.stack(weights)
     low, high = float(nodes.min()), float(nodes.max())
     if sigma is None:
-        # one eigenvalue alone has no range: a width in its own units
-        sigma = (high - low) / 100 or 0.01 * abs(high) or 0.01
+        # one eigenvalue alone has no range but rounding: a width in its own units
+        largest = max(abs(low), abs(high))
+        resolved = high - low > 1e3 * float(jnp.finfo(nodes.dtype).eps) * largest
+        sigma = (high - low) / 100 if resolved else 0.01 * largest or 0.01
     grid = np.linspace(low - 5 * sigma, high + 5 * sigma, num_points)
     scaled = (grid[:, None] - np.asarray(nodes, float).ravel()) / sigma
     kernel = np.exp(-(scaled**2) / 2) / (sigma * np.sqrt(2 * np.pi))

@@ -127,5 +127,6 @@ def spectral_norm(
       >>> print(f"{norm:.4f}")
       3.0000
     """
-    found = lanczos(operator, random_like(key, params), num_steps, key=key)
+    start = random_like(key, check_real(params))
+    found = lanczos(operator, start, num_steps, key=key)
     return jnp.abs(found.eigh()[0]).max()

@@ -1,6 +1,8 @@
 """The Lanczos iteration with full reorthogonalisation, on trees of arrays."""
 
 import functools
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optax_ia._src import checks
+from optax_ia._src.scalars import default_float
 from optax_ia.curvature._operator import Operator, check_real
 
 
@@ -78,7 +81,7 @@ def combine(basis: Any, weights: jax.Array) -> Any:
     )
 
 
-def _orthogonalised(basis: Any, vector: Any) -> Any:
+def orthogonalised(basis: Any, vector: Any) -> Any:
     """A vector without its part in the span of a basis; twice is enough."""
     for _ in range(2):
         along = combine(basis, coefficients(basis, vector))
@@ -89,10 +92,13 @@ def _orthogonalised(basis: Any, vector: Any) -> Any:
 def random_like(key: jax.Array, tree: Any) -> Any:
     """A tree of standard normal numbers with the shapes of another."""
     leaves, treedef = jax.tree.flatten(tree)
-    keys = jax.random.split(key, len(leaves))
+    # one draw for all: a generator for each leaf takes seconds to compile
+    sizes = [math.prod(jnp.shape(leaf)) for leaf in leaves]
+    flat = jax.random.normal(key, (sum(sizes),), default_float())
+    ends = list(itertools.accumulate(sizes))
     return treedef.unflatten(
-        jax.random.normal(k, leaf.shape, leaf.dtype)
-        for k, leaf in zip(keys, leaves, strict=True)
+        flat[end - size : end].reshape(jnp.shape(leaf)).astype(leaf.dtype)
+        for size, end, leaf in zip(sizes, ends, leaves, strict=True)
     )
 
 
@@ -145,7 +151,7 @@ def advance(state: Iteration, product: Any, j: jax.Array, key: jax.Array) -> Ite
     """
     product = wide(product)
     alpha = vdot(row(state.basis, j), product)
-    left = _orthogonalised(state.basis, product)
+    left = orthogonalised(state.basis, product)
     beta = jnp.sqrt(vdot(left, left))
     scale = jnp.maximum(state.scale, jnp.maximum(jnp.abs(alpha), beta))
     # a product is known to rounding, relative to the operator's norm
@@ -154,7 +160,7 @@ def advance(state: Iteration, product: Any, j: jax.Array, key: jax.Array) -> Ite
     exhausted = beta <= tiny * scale
     fresh = jax.lax.cond(
         exhausted,
-        lambda: _orthogonalised(state.basis, random_like(key, left)),
+        lambda: orthogonalised(state.basis, random_like(key, left)),
         lambda: left,
     )
     norm = jnp.sqrt(vdot(fresh, fresh))

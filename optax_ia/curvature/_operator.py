@@ -124,7 +124,6 @@ class Operator:
           >>> list(identity.block("^a").params), identity.block("^a").dimension
           (['a'], 2)
         """
-
         leaves, treedef = jax.tree_util.tree_flatten_with_path(self.params)
         names = [path_string(path) for path, _ in leaves]
         chosen = [bool(re.search(pattern, name)) for name in names]

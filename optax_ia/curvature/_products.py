@@ -2,59 +2,16 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
+from optax_ia._src.scalars import default_float
 from optax_ia.curvature._batches import Batches, as_batches
+from optax_ia.curvature._lanczos import vdot
+from optax_ia.curvature._loss import parts, scalar_loss
 from optax_ia.curvature._operator import Operator, check_real
-
-LossFn = Callable[[Any, Any], jax.Array]
-"""``(params, batch)`` to the mean loss over the batch."""
-
-
-class NetworkLoss(NamedTuple):
-    """A loss in two parts, for the matrices that know about outputs.
-
-    Attributes:
-      logits_fn: ``(params, batch)`` to outputs of shape (examples, ...).
-      output_loss: ``(outputs, batch)`` to the mean over the examples, a scalar to which
-        each example contributes through its own outputs alone.
-
-    Example:
-      >>> import jax.numpy as jnp, optax
-      >>> from optax_ia import curvature
-      >>> loss = curvature.NetworkLoss(
-      ...     lambda w, batch: batch[0] @ w,
-      ...     lambda z, batch: jnp.mean((z - batch[1]) ** 2) / 2,
-      ... )
-      >>> print(loss.total(jnp.ones(2), (jnp.eye(2), jnp.zeros(2))))
-      0.5
-    """
-
-    logits_fn: Callable[[Any, Any], jax.Array]
-    output_loss: Callable[[jax.Array, Any], jax.Array]
-
-    def total(self, params: Any, batch: Any) -> jax.Array:
-        """The loss as a function of parameters and batch."""
-        return self.output_loss(self.logits_fn(params, batch), batch)
-
-
-def _scalar_loss(loss: Any) -> LossFn:
-    if callable(loss):
-        return loss
-    return _parts(loss, "hessian_operator").total
-
-
-def _parts(loss: Any, maker: str) -> NetworkLoss:
-    if isinstance(loss, tuple) and len(loss) == 2 and all(map(callable, loss)):
-        return loss if isinstance(loss, NetworkLoss) else NetworkLoss(*loss)
-    raise TypeError(
-        f"{maker} needs the loss in two parts, (logits_fn, output_loss), got "
-        f"{type(loss).__name__}."
-    )
 
 
 def _accumulated(
@@ -72,11 +29,16 @@ def _accumulated(
         total = None
         for batch, share in iterate():
             value = product(params, batch, vector)
-            weight = jnp.asarray(share, jnp.float32)
+            weight = jnp.asarray(share, default_float())
             if total is None:
                 total = value if share == 1 else _scaled(weight, value)
             else:
                 total = _added(total, weight, value)
+        if total is None:
+            raise ValueError(
+                "batches gave none this time: a function must return a fresh iterable "
+                "at each call."
+            )
         return total
 
     return Operator(apply, params)
@@ -133,7 +95,7 @@ def hessian_operator(loss_fn: Any, params: Any, batches: Batches) -> Operator:
     References:
       Pearlmutter, Fast Exact Multiplication by the Hessian, 1994.
     """
-    product = functools.partial(_hessian_product, loss_fn=_scalar_loss(loss_fn))
+    product = functools.partial(_hessian_product, loss_fn=scalar_loss(loss_fn))
     return _accumulated(product, params, batches)
 
 
@@ -182,7 +144,7 @@ def gauss_newton_operator(loss_fn: Any, params: Any, batches: Batches) -> Operat
       Schraudolph, Fast Curvature Matrix-Vector Products for Second-Order Gradient
       Descent, 2002.
     """
-    logits_fn, output_loss = _parts(loss_fn, "gauss_newton_operator")
+    logits_fn, output_loss = parts(loss_fn, "gauss_newton_operator")
     product = functools.partial(
         _gauss_newton_product, logits_fn=logits_fn, output_loss=output_loss
     )
@@ -218,6 +180,11 @@ def _sampled(batch, outputs, key):
         "labels are replaced in (inputs, labels) tuples and in dicts with 'label', "
         "'labels' or 'y'; for other batches pass sample_fn=."
     )
+
+
+@functools.partial(jax.jit, static_argnames=("logits_fn", "draw"))
+def _drawn(params, batch, key, *, logits_fn, draw):
+    return draw(batch, logits_fn(params, batch), key)
 
 
 def fisher_operator(
@@ -276,7 +243,7 @@ def fisher_operator(
       Martens, `New Insights and Perspectives on the Natural Gradient Method
       <https://arxiv.org/abs/1412.1193>`_, 2020, sections 5 and 11.
     """
-    logits_fn, output_loss = _parts(loss_fn, "fisher_operator")
+    logits_fn, output_loss = parts(loss_fn, "fisher_operator")
     product = functools.partial(
         _outer_product, logits_fn=logits_fn, output_loss=output_loss
     )
@@ -286,17 +253,21 @@ def fisher_operator(
         raise ValueError(
             "fisher_operator needs key= to draw labels, or empirical=True."
         )
-    draw = jax.jit(sample_fn or _sampled)
-    outputs_of = jax.jit(logits_fn)
+    draw = sample_fn or _sampled
     iterate = as_batches(batches)
 
     def drawn():
         for number, (batch, _) in enumerate(iterate()):
             own = jax.random.fold_in(key, number)
-            yield draw(batch, outputs_of(params, batch), own)
+            yield _drawn(params, batch, own, logits_fn=logits_fn, draw=draw)
 
     # drawn once and kept, unless the data themselves are not
     return _accumulated(product, params, drawn if callable(batches) else list(drawn()))
+
+
+@functools.partial(jax.jit, static_argnames="loss_fn")
+def _gradient(params, batch, *, loss_fn):
+    return jax.grad(loss_fn)(params, batch)
 
 
 def gradient_covariance_operator(
@@ -336,16 +307,17 @@ def gradient_covariance_operator(
       Granziol et al., Explaining the Adaptive Generalisation Gap, 2021, section 2.
     """
     second = fisher_operator(loss_fn, params, batches, empirical=True)
-    total = _parts(loss_fn, "gradient_covariance_operator").total
-    gradient = jax.jit(jax.grad(total))
+    whole = scalar_loss(parts(loss_fn, "gradient_covariance_operator"))
     mean: Any = None
     for batch, share in as_batches(batches)():
-        weight = jnp.asarray(share, jnp.float32)
-        value = gradient(params, batch)
+        weight = jnp.asarray(share, default_float())
+        value = _gradient(params, batch, loss_fn=whole)
         mean = _scaled(weight, value) if mean is None else _added(mean, weight, value)
 
     def apply(vector):
-        along = optax.tree.vdot(mean, vector)
-        return optax.tree.add_scale(second(vector), -along, mean)
+        along = vdot(mean, vector)
+        return jax.tree.map(
+            lambda s, m: s - along.astype(m.dtype) * m, second(vector), mean
+        )
 
     return Operator(apply, params)

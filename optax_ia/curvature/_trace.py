@@ -52,9 +52,9 @@ def trace(
     r"""The trace of an operator, estimated from products with random signs.
 
     Hutchinson's estimate is the mean of :math:`z^T A z`; its variance is
-    :math:`2 (\|A\|_F^2 - \sum_i A_{ii}^2) / n`. Hutch++ spends a third of the products on a
-    basis Q of the range, takes :math:`\mathrm{tr}(Q^T A Q)` exactly and estimates the
-    rest: better where few eigenvalues make up the trace, and it keeps
+    :math:`2 (\|A\|_F^2 - \sum_i A_{ii}^2) / n`. Hutch++ spends a third of the products
+    on a basis Q of the range, takes :math:`\mathrm{tr}(Q^T A Q)` exactly and estimates
+    the rest: better where few eigenvalues make up the trace, and it keeps
     ``num_probes`` / 3 vectors in memory.
 
     Args:

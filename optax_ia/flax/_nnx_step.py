@@ -58,6 +58,7 @@ class NnxStep:
             loss_of,
             loss,
             grads,
+            params,
             nnx.as_pure(optimizer.opt_state),
             full_gradient,
         )

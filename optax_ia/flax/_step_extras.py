@@ -14,7 +14,7 @@ from optax_ia.gradients import SvrgState
 LossFn = Callable[[Any, Any], Any]
 """``(outputs, batch)`` to a scalar mean loss, or to it and a dict of metrics."""
 
-KNOWN = ("value", "grad", "grad_fn", "value_fn", "full_gradient")
+KNOWN = ("value", "grad", "grad_fn", "value_fn", "full_gradient", "matvec")
 
 
 class Settings(NamedTuple):
@@ -94,6 +94,7 @@ def extra_args(
     loss_of: Callable[[Any], tuple[jax.Array, Any]],
     loss: jax.Array,
     grads: Any,
+    params: Any,
     opt_state: Any,
     full_gradient: Any,
 ) -> dict[str, Any]:
@@ -105,6 +106,7 @@ def extra_args(
         with the step's keys and statistics.
       loss: that at the current parameters.
       grads: its gradient there.
+      params: the current parameters.
       opt_state: the optimiser's state.
       full_gradient: the full gradient where a snapshot is due, else None, which stands
         for the one that the state holds.
@@ -112,6 +114,9 @@ def extra_args(
     Returns:
       Name to value.
     """
+
+    def gradient(where):
+        return jax.grad(loss_of, has_aux=True)(where)[0]
 
     def make(name):
         if name == "value":
@@ -121,7 +126,9 @@ def extra_args(
         if name == "value_fn":
             return lambda params: loss_of(params)[0]
         if name == "grad_fn":
-            return lambda params: jax.grad(loss_of, has_aux=True)(params)[0]
+            return gradient
+        if name == "matvec":
+            return lambda vector: jax.jvp(gradient, (params,), (vector,))[1]
         if full_gradient is not None:
             return full_gradient
         return find_state(opt_state, SvrgState, "svrg").snapshot_gradient

@@ -78,7 +78,13 @@ class _LinenStep:
         value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
         (loss, (metrics, stats)), grads = value_and_grad(state.params)
         extra = extra_args(
-            settings.needs, loss_of, loss, grads, state.opt_state, full_gradient
+            settings.needs,
+            loss_of,
+            loss,
+            grads,
+            state.params,
+            state.opt_state,
+            full_gradient,
         )
         after = state.apply_gradients(grads=grads, batch_stats=stats, **extra)
         metrics = {"loss": loss, **metrics}
@@ -122,7 +128,8 @@ def build_train_step(
 
     The registry's record says which extra arguments the optimiser's ``update`` cannot
     do without, and the step supplies them: ``value`` and ``value_fn`` to a line search,
-    ``grad_fn`` to :func:`sam`, ``grad_fn`` and ``full_gradient`` to :func:`svrg`. All
+    ``grad_fn`` to :func:`sam`, ``grad_fn`` and ``full_gradient`` to :func:`svrg`, the
+    Hessian's product ``matvec`` to :func:`lanczos_newton`. All
     evaluations of one step see the same batch, the same random keys and the same batch
     statistics; the statistics that the first one leaves behind are kept.
 
@@ -139,7 +146,8 @@ def build_train_step(
     Args:
       optimizer: a name of :func:`list_optimizers`, its record, or the names of the
         extra arguments that a transformation of your own needs, among ``value``,
-        ``grad``, ``grad_fn``, ``value_fn`` and ``full_gradient``; ``()`` if none.
+        ``grad``, ``grad_fn``, ``value_fn``, ``full_gradient`` and ``matvec``; ``()`` if
+        none.
       loss_fn: ``loss_fn(outputs, batch)`` gives the mean loss over the batch, a scalar,
         or a pair of it and a dict of metrics.
       inputs: takes the model's inputs from a batch; None takes a tuple's first element,
@@ -216,9 +224,7 @@ def build_train_step(
             if key is not None:
                 raise TypeError("train_step got key twice, by position and by name.")
             *given, key = given
-        step: Callable[..., Any] = linen
-        if isinstance(first, nnx.Module):
-            step = in_place
+        step: Any = in_place if isinstance(first, nnx.Module) else linen
         return step(*given, key, full_batches)
 
     return train_step

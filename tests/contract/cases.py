@@ -35,6 +35,7 @@ class Case:
       arguments: those the contract fixes (the start of averaging, test settings).
       averages: whether ``averaged_params`` reads something from its state.
       needs: the extra arguments that ``update`` cannot do without.
+      static: arguments that cannot be traced.
       exceptions: contract name to the reason why it does not apply.
     """
 
@@ -44,6 +45,7 @@ class Case:
     averages: bool
     exceptions: Mapping[str, str]
     needs: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
 
     def make(self, **overrides):
         """The transformation; what it needs and is not given is supplied."""
@@ -120,6 +122,7 @@ def local_quadratic(grads, params):
         "grad_fn": grad_fn,
         "value_fn": value_fn,
         "full_gradient": grads,
+        "matvec": lambda vector: vector,
     }
 
 
@@ -139,6 +142,7 @@ def _registry_case(name):
         averages=record.averages,
         exceptions=record.exceptions,
         needs=record.needs,
+        static=record.static,
     )
 
 

@@ -43,6 +43,7 @@ def test_converges_on_a_quadratic(case):
                 "value_fn": loss,
                 "grad_fn": jax.grad(loss),
                 "full_gradient": grads,
+                "matvec": lambda v: jax.jvp(jax.grad(loss), (params,), (v,))[1],
             }
             extra = {name: known[name] for name in case.needs}
             updates, state = tx.update(grads, state, params, **extra)

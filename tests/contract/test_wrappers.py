@@ -67,12 +67,18 @@ def numeric_arguments(case):
         n
         for n, v in values.items()
         if isinstance(v, int | float) and not isinstance(v, bool)
-    }
+    } - set(case.static)
+
+
+def injected(case, factory):
+    """A case with all numbers that can be traced as hyperparameters."""
+    make = optax.inject_hyperparams(factory, static_args=case.static)
+    return make(**case.arguments)
 
 
 @over_cases("inject_hyperparams")
 def test_inject_hyperparams_traces_every_number(case):
-    tx = optax.inject_hyperparams(case.supplied_factory)(**case.arguments)
+    tx = injected(case, case.supplied_factory)
     step = jax.jit(make_step(tx))
     params = initial()
     state = case.init(tx, params)
@@ -86,7 +92,7 @@ def test_inject_hyperparams_traces_every_number(case):
 
 @over_cases("injected_learning_rate")
 def test_a_changed_learning_rate_is_used_without_recompiling(case):
-    tx = optax.inject_hyperparams(case.supplied_factory)(**case.arguments)
+    tx = injected(case, case.supplied_factory)
     step = jax.jit(make_step(tx))
     params, state = run(step, initial(), case.init(tx, initial()), last=2)
     compiled = step._cache_size()
@@ -233,7 +239,7 @@ def test_extra_arguments_reach_through_the_wrappers(case):
         optax.chain(optax.identity(), inner),
         optax.MultiSteps(inner, 1),
         optax.apply_if_finite(inner, 3),
-        optax.inject_hyperparams(case.factory)(**case.arguments),
+        injected(case, case.factory),
         optax.masked(
             inner,
             {"dense": {"kernel": True, "bias": True}},

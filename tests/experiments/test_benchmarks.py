@@ -225,7 +225,7 @@ def test_bars_are_those_asked_for():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["steps"], "unknown command 'steps'; choose one of: step"),
+        (["steps"], "unknown command 'steps'; choose one of: step, curvature"),
         (["step", "--entries", "nope"], "no entry matches 'nope'.*'gadamx'"),
         (["step", "--repeats", "0"], "repeats must be >= 1, got 0"),
         (["step", "--block-seconds", "0"], "block-seconds must be > 0"),
@@ -241,4 +241,4 @@ def test_module_reports_errors_on_one_line():
     command = [sys.executable, "-m", "experiments.benchmarks", "nothing"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "error: unknown command 'nothing'; choose one of: step\n"
+    assert done.stderr == "error: unknown command 'nothing'; choose one of: step, curvature\n"

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-import optax_ia
 from experiments import report
 from experiments.cli import command_to_resume, parse
 from experiments.configs.p0.digits import PRESETS, CompareConfig
@@ -23,7 +22,7 @@ from experiments.configs.settings import (
 from experiments.data import Dataset
 from experiments.errors import ExperimentError
 from experiments.loops import image
-from experiments.optimizers import check_optimizer, rates_of
+from experiments.optimizers import check_optimizer, list_affordable, rates_of
 from experiments.progress import LiveProgress
 from experiments.run_folder import RunFolder
 
@@ -59,7 +58,7 @@ def resolve(config: CompareConfig) -> CompareConfig:
         check_rates(f"{base}.", rates.learning_rate, rates.weight_decay)
     names = config.optimizers
     if "all" in names:
-        names = tuple(optax_ia.list_optimizers())
+        names = tuple(list_affordable())
     if not names:
         raise ExperimentError("--optimizers needs at least one name, or all")
     for name in names:

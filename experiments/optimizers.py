@@ -13,6 +13,19 @@ from experiments.errors import ExperimentError, unknown
 from optax_ia import registry
 
 
+def list_affordable() -> list[str]:
+    """What ``all`` stands for: every entry of the registry but one kind.
+
+    Those that need Hessian products take fifty in each step; on CPU a convolution's,
+    in a loop of the compiler, is twenty times slower than it need be.
+    """
+    return [
+        name
+        for name in optax_ia.list_optimizers()
+        if "matvec" not in registry.get_record(name).needs
+    ]
+
+
 def check_optimizer(name: str) -> None:
     """Checks that an optimiser exists.
 

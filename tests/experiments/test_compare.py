@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import optax_ia
 from experiments import compare
 from experiments.__main__ import COMMANDS, main
 from experiments.configs.p0.digits import PRESETS, RECORD
 from experiments.loops import image
+from experiments.optimizers import list_affordable
 from tests.experiments.compilations import counted
 
 TINY = ["--model=vgg_tiny", "--epochs=2", "--batch-size=128", "--average-from=0.5"]
@@ -108,7 +108,7 @@ def test_interrupted_and_resumed_is_as_in_one_go(tmp_path, monkeypatch, capsys):
 
 def test_all_are_named_in_the_folder():
     config = compare.CompareConfig(optimizers=("all",))
-    assert compare.resolve(config).optimizers == tuple(optax_ia.list_optimizers())
+    assert compare.resolve(config).optimizers == tuple(list_affordable())
 
 
 def test_presets_give_way_to_arguments(tmp_path, monkeypatch):

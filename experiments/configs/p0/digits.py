@@ -70,7 +70,7 @@ class CompareConfig(TaskConfig):
     """Several optimisers, several seeds, one table."""
 
     optimizers: tuple[str, ...] = OPTIMIZERS
-    """Registry names, or `all`. Untuned ones take the rates of the registry."""
+    """Registry names, or `all` but those with Hessian products; untuned: its rates."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """One run per optimiser and seed."""
     sgd: Rates = Rates(learning_rate=0.1, weight_decay=1e-4)

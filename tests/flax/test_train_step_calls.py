@@ -94,7 +94,9 @@ def test_donation(donate):
 
 
 @pytest.mark.parametrize(
-    "optimizer", ["sam", registry.get_record("sam"), ["grad_fn"]], ids=str
+    "optimizer",
+    ["sam", registry.get_record("sam"), ["grad_fn"]],
+    ids=["name", "record", "needs"],
 )
 def test_the_optimiser_by_name_by_record_and_by_its_needs(optimizer):
     train_step = build_train_step(optimizer, squared_error)

@@ -19,6 +19,8 @@ COMMANDS = {
     "switchover": "when SWATS leaves Adam for SGD, and what that changes (P3)",
     "sampling": "training data drawn with and without replacement (P2, fig. 6)",
     "variance_reduction": "SVRG and SGD on a convex problem, to rounding (P2, 4.3.1)",
+    "lanczos": "LanczosOPT over damping and sharp scale, on a convex problem (P1, 4)",
+    "damping": "Adam and AdamW over rate and damping, with spectral norms (P1, 5.2)",
 }
 
 _HELP = ("-h", "--help")

@@ -40,7 +40,7 @@ def curvature_ratio(
       101.0
 
     References:
-      Granziol, Wan, Garipov, Vetrov, Roberts, Explaining the Adaptive Generalisation
+      Granziol, Wan, Albanie, Roberts, Explaining the Adaptive Generalisation
       Gap, 2021, section 3.1.
     """
     checks.check_number("damping", damping, above=0)
@@ -74,7 +74,7 @@ def shrinkage(damping: jax.typing.ArrayLike) -> tuple[jax.Array, jax.Array]:
       4.0 0.25 8.0
 
     References:
-      Granziol, Wan, Garipov, Vetrov, Roberts, Explaining the Adaptive Generalisation
+      Granziol, Wan, Albanie, Roberts, Explaining the Adaptive Generalisation
       Gap, 2021, equation 8.
     """
     checks.check_number("damping", damping, minimum=0)

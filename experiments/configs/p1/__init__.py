@@ -1,0 +1,1 @@
+"""P1: Granziol et al., Explaining the Adaptive Generalisation Gap."""

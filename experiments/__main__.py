@@ -21,6 +21,7 @@ COMMANDS = {
     "variance_reduction": "SVRG and SGD on a convex problem, to rounding (P2, 4.3.1)",
     "lanczos": "LanczosOPT over damping and sharp scale, on a convex problem (P1, 4)",
     "damping": "Adam and AdamW over rate and damping, with spectral norms (P1, 5.2)",
+    "analyse": "spectrum, landscape and diversity of a finished run (P0, P1)",
 }
 
 _HELP = ("-h", "--help")

@@ -121,8 +121,9 @@ def fit_bulk(
       num_params: P, which sets the margin beyond the edges; None takes n.
 
     Returns:
-      :class:`BulkFit`. Look at its ``distance``: the bulk of a trained network has a
-      peak at zero and tails that neither law has.
+      :class:`BulkFit`. Look at its ``distance``, and at how many count as outliers: the
+      bulk of a trained network has a peak at zero and tails that neither law has, and
+      the fit may shrink to the peak and call all the rest outliers.
 
     Raises:
       ValueError: if there are fewer than two eigenvalues, one is not finite, weights

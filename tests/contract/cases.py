@@ -248,6 +248,9 @@ def _chain_cases():
         )
 
 
+_COVERED = ("chain:tail_average", "chain:l2_decay", "chain:decoupled_decay")
+"""Chains whose parts stand in a record as they are: run with the slow tests."""
+
 CASES = (*map(_registry_case, optax_ia.list_optimizers()), *_chain_cases())
 
 
@@ -263,7 +266,11 @@ def over_cases(contract, *, averages=False, needs=False):
       The mark, with argument name ``case``.
     """
     chosen = [
-        pytest.param(case, id=case.name)
+        pytest.param(
+            case,
+            id=case.name,
+            marks=[pytest.mark.slow] if case.name in _COVERED else [],
+        )
         for case in CASES
         if contract not in case.exceptions
         and (case.averages or not averages)

@@ -33,6 +33,8 @@ from experiments.errors import ExperimentError
 from experiments.loops.evaluation import evaluate
 from experiments.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow  # trains or compiles for a minute and more
+
 TINY = ("--model=vgg_tiny", "--epochs=4", "--batch-size=128", "--average-from=0.5")
 SMOKE = PRESETS["smoke"]
 SILENT = Console(file=io.StringIO())
@@ -95,7 +97,6 @@ def test_collected_iterates_have_the_average_as_their_mean(trained):
     assert (sgd.averages, sgd.collected) == (False, [2, 3, 4])
 
 
-@pytest.mark.slow
 def test_sharpness_against_the_dense_hessian(trained, data):
     state = trained["gadam"].state
     small = Split(data.train.images[:40], data.train.labels[:40])
@@ -139,7 +140,6 @@ def test_sharpness_against_the_dense_hessian(trained, data):
     assert len(calls) == num_products(config, len(values))
 
 
-@pytest.mark.slow
 def test_landscapes_pass_through_both_points(analysed, trained, data):
     points = points_of(trained["gadam"], data)
     apply_fn = trained["gadam"].state.apply_fn
@@ -164,7 +164,6 @@ def test_landscapes_pass_through_both_points(analysed, trained, data):
     assert analysed.surfaces[AVERAGE].losses.shape == (3, 3)
 
 
-@pytest.mark.slow
 def test_diversity_and_effective_rates(analysed):
     many = analysed.ensemble
     assert many.epochs == [2, 3, 4]
@@ -225,7 +224,6 @@ def test_command_writes_one_page_and_its_numbers(compared, capsys):
         assert sum(weights) == pytest.approx(SMOKE.probes, rel=1e-5)
 
 
-@pytest.mark.slow
 def test_a_train_folder_ends_in_its_checkpoint(tmp_path, data):
     path = tmp_path / "run"
     arguments = [*TINY, "--optimizer=sgd", f"--out={path}", "--checkpoint-every=9"]
@@ -243,7 +241,6 @@ def test_a_train_folder_ends_in_its_checkpoint(tmp_path, data):
     assert not any(row[0].startswith("R_est") for row in rows_of(analysis))
 
 
-@pytest.mark.slow
 def test_one_collected_iterate_has_no_diversity(tmp_path):
     path = tmp_path / "run"
     arguments = [*TINY[:1], "--epochs=1", "--batch-size=128", f"--out={path}"]

@@ -9,6 +9,8 @@ import pytest
 from experiments.benchmarks import curvature
 from experiments.errors import ExperimentError
 
+pytestmark = pytest.mark.slow  # trains or compiles for a minute and more
+
 QUICK = ["--networks", "toy", "--batch-size", "2", "--block-seconds", "0.001"]
 
 

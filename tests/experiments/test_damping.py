@@ -18,6 +18,8 @@ from experiments.damping import _report, _runs, _tables
 from experiments.data import Split
 from experiments.loops import image
 
+pytestmark = pytest.mark.slow  # trains or compiles for a minute and more
+
 TINY = dataclasses.replace(PRESETS["smoke"], learning_rates=(1e-3, 1e-2))
 
 

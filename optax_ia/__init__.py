@@ -71,5 +71,12 @@ from optax_ia.schedules import averaging_schedule as averaging_schedule
 from optax_ia.schedules import linear_schedule as linear_schedule
 from optax_ia.schedules import scale_by_learning_rate as scale_by_learning_rate
 from optax_ia.schedules import step_schedule as step_schedule
+from optax_ia.second_order import KfacFactors as KfacFactors
+from optax_ia.second_order import KfacLayer as KfacLayer
 from optax_ia.second_order import LanczosNewtonState as LanczosNewtonState
+from optax_ia.second_order import ScaleByKfacState as ScaleByKfacState
+from optax_ia.second_order import infer_kfac_layers as infer_kfac_layers
+from optax_ia.second_order import kfac as kfac
+from optax_ia.second_order import kfac_factors_due as kfac_factors_due
 from optax_ia.second_order import lanczos_newton as lanczos_newton
+from optax_ia.second_order import scale_by_kfac as scale_by_kfac

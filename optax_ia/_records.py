@@ -152,6 +152,16 @@ RECORDS = (
         test_learning_rate=0.1,
     ),
     OptimizerRecord(
+        name="kfac",
+        factory=second_order.kfac,
+        summary="Natural gradient with a Kronecker-factored Fisher, and momentum.",
+        paper="P1 sec. 5.1; P2 sec. 4.5.1, eq. 34",
+        needs=("kfac_factors",),
+        base="sgd",
+        static=("max_dim",),
+        test_learning_rate=0.01,
+    ),
+    OptimizerRecord(
         name="ranger",
         factory=averaging.ranger,
         summary="RAdam on centralised gradients in Lookahead.",

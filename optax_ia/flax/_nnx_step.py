@@ -6,8 +6,10 @@ import jax
 import optax
 from flax import nnx
 
+from optax_ia.flax._kfac_step import capturing_pass
 from optax_ia.flax._step_extras import Settings, extra_args, mean_gradient
 from optax_ia.gradients import svrg_snapshot_due
+from optax_ia.second_order import kfac_factors_due
 
 
 def _nnx_loss(settings: Settings, model: nnx.Module, wrt: Any, batch: Any):
@@ -39,20 +41,36 @@ def _prepared(settings: Settings, key: Any, step: jax.Array, batch: Any) -> Any:
     return settings.prepared(key, batch)
 
 
+def _network_key(key: Any, step: jax.Array) -> Any:
+    """The key of the labels that a step draws, apart from the batch's."""
+    return None if key is None else jax.random.fold_in(jax.random.fold_in(key, step), 1)
+
+
 class NnxStep:
     """Step and gradient of an NNX model, compiled once for each."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._step = nnx.jit(self._update)
+        self._step = nnx.jit(self._update, static_argnames="capture")
         self._gradient = nnx.jit(self._gradient_of)
+        self._capture: Any = None
 
-    def _update(self, model, optimizer, batch, key, full_gradient):
+    def _update(self, model, optimizer, batch, key, full_gradient, capture=None):
         settings = self._settings
         batch = _prepared(settings, key, optimizer.step[...], batch)
         params, loss_of = _nnx_loss(settings, model, optimizer.wrt, batch)
-        value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (metrics, left)), grads = value_and_grad(params)
+        if capture is None:
+            value, grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+            (loss, (metrics, left)), factors = value, {}
+            nnx.update(model, left)
+            # ``nnx.Optimizer`` picks gradients out by the type of their variables
+            variables = jax.tree.structure(nnx.state(model, optimizer.wrt))
+            gradients = jax.tree.unflatten(variables, jax.tree.leaves(grads))
+        else:
+            (loss, aux), gradients, factors = capture(
+                model, batch, _network_key(key, optimizer.step[...]), wrt=optimizer.wrt
+            )
+            grads, metrics = nnx.as_pure(gradients), aux.metrics
         extra = extra_args(
             settings.needs,
             loss_of,
@@ -61,13 +79,9 @@ class NnxStep:
             params,
             nnx.as_pure(optimizer.opt_state),
             full_gradient,
+            factors,
         )
-        # ``nnx.Optimizer`` picks the gradients out by the type of their variables
-        variables = jax.tree.structure(nnx.state(model, optimizer.wrt))
-        updates = optimizer.update(
-            model, jax.tree.unflatten(variables, jax.tree.leaves(grads)), **extra
-        )
-        nnx.update(model, left)
+        updates = optimizer.update(model, gradients, **extra)
         metrics = {"loss": loss, **metrics}
         if settings.norms:
             metrics["gradient_norm"] = optax.tree.norm(grads)
@@ -88,4 +102,9 @@ class NnxStep:
                 full_batches,
                 self._settings.inputs,
             )
-        return self._step(model, optimizer, batch, key, full_gradient)
+        capture = None
+        if self._settings.captures and kfac_factors_due(optimizer.opt_state):
+            if self._capture is None:
+                self._capture = capturing_pass(self._settings, model)
+            capture = self._capture
+        return self._step(model, optimizer, batch, key, full_gradient, capture)

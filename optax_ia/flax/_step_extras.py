@@ -1,6 +1,7 @@
 """What a training step hands to an optimiser beside the gradient."""
 
-from collections.abc import Callable, Collection, Iterable
+import types
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,15 @@ from optax_ia.gradients import SvrgState
 LossFn = Callable[[Any, Any], Any]
 """``(outputs, batch)`` to a scalar mean loss, or to it and a dict of metrics."""
 
-KNOWN = ("value", "grad", "grad_fn", "value_fn", "full_gradient", "matvec")
+KNOWN = (
+    "value",
+    "grad",
+    "grad_fn",
+    "value_fn",
+    "full_gradient",
+    "matvec",
+    "kfac_factors",
+)
 
 
 class Settings(NamedTuple):
@@ -28,6 +37,7 @@ class Settings(NamedTuple):
       apply_kwargs: what selects training mode; None is the default of each form.
       rngs: the names of Linen's random streams.
       norms: whether the norms of gradient and update are among the metrics.
+      kfac: arguments of ``kfac_value_and_grad`` that say what is captured.
     """
 
     needs: tuple[str, ...]
@@ -37,6 +47,12 @@ class Settings(NamedTuple):
     apply_kwargs: dict[str, Any] | None
     rngs: tuple[str, ...]
     norms: bool
+    kfac: Mapping[str, Any] = types.MappingProxyType({})
+
+    @property
+    def captures(self) -> bool:
+        """Whether the optimiser needs Kronecker factors."""
+        return "kfac_factors" in self.needs
 
     def prepared(self, key: jax.Array | None, batch: Any) -> Any:
         """The batch of a step, the same for all its evaluations."""
@@ -97,6 +113,7 @@ def extra_args(
     params: Any,
     opt_state: Any,
     full_gradient: Any,
+    kfac_factors: Any,
 ) -> dict[str, Any]:
     """The extra arguments of one update.
 
@@ -110,6 +127,7 @@ def extra_args(
       opt_state: the optimiser's state.
       full_gradient: the full gradient where a snapshot is due, else None, which stands
         for the one that the state holds.
+      kfac_factors: the factors of this batch, or an empty dict.
 
     Returns:
       Name to value.
@@ -129,6 +147,8 @@ def extra_args(
             return gradient
         if name == "matvec":
             return lambda vector: jax.jvp(gradient, (params,), (vector,))[1]
+        if name == "kfac_factors":
+            return kfac_factors
         if full_gradient is not None:
             return full_gradient
         return find_state(opt_state, SvrgState, "svrg").snapshot_gradient

@@ -8,6 +8,7 @@ import optax
 from flax import nnx
 
 from optax_ia.flax._batches import default_inputs
+from optax_ia.flax._kfac_step import capturing_pass, check_options
 from optax_ia.flax._nnx_step import NnxStep
 from optax_ia.flax._step_extras import (
     LossFn,
@@ -19,6 +20,7 @@ from optax_ia.flax._step_extras import (
 from optax_ia.flax._train_state import TrainState
 from optax_ia.gradients import svrg_snapshot_due
 from optax_ia.registry import OptimizerRecord
+from optax_ia.second_order import kfac_factors_due
 
 
 def _linen_loss(settings: Settings, state: TrainState, batch: Any, key: Any):
@@ -67,16 +69,36 @@ class _LinenStep:
 
     def __init__(self, settings: Settings, donate: bool):
         self._settings = settings
-        self._step = jax.jit(self._update, donate_argnums=(0,) if donate else ())
+        self._step = jax.jit(
+            self._update,
+            static_argnames="capturing",
+            donate_argnums=(0,) if donate else (),
+        )
         self._gradient = jax.jit(self._gradient_of)
+        self._captures: dict[Any, Any] = {}
 
-    def _update(self, state, batch, key, full_gradient):
+    def _captured(self, state, batch, key):
+        """The pass that captures Kronecker factors, on the same keys as any other."""
+        settings = self._settings
+        if state.apply_fn not in self._captures:
+            self._captures[state.apply_fn] = capturing_pass(settings, state.apply_fn)
+        value_and_grad = self._captures[state.apply_fn]
+        (loss, aux), grads, factors = value_and_grad(
+            state.params, batch, key, state.batch_stats
+        )
+        return (loss, (aux.metrics, aux.batch_stats)), grads, factors
+
+    def _update(self, state, batch, key, full_gradient, capturing=False):
         settings = self._settings
         prepare_key, network_key = _step_keys(key, state.step)
         batch = settings.prepared(prepare_key, batch)
         loss_of = _linen_loss(settings, state, batch, network_key)
-        value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (metrics, stats)), grads = value_and_grad(state.params)
+        if capturing:
+            value, grads, factors = self._captured(state, batch, network_key)
+        else:
+            value, grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+            factors = {}
+        loss, (metrics, stats) = value
         extra = extra_args(
             settings.needs,
             loss_of,
@@ -85,6 +107,7 @@ class _LinenStep:
             state.params,
             state.opt_state,
             full_gradient,
+            factors,
         )
         after = state.apply_gradients(grads=grads, batch_stats=stats, **extra)
         metrics = {"loss": loss, **metrics}
@@ -109,7 +132,8 @@ class _LinenStep:
                 full_batches,
                 self._settings.inputs,
             )
-        return self._step(state, batch, key, full_gradient)
+        due = self._settings.captures and bool(kfac_factors_due(state.opt_state))
+        return self._step(state, batch, key, full_gradient, capturing=due)
 
 
 def build_train_step(
@@ -121,6 +145,7 @@ def build_train_step(
     apply_kwargs: Mapping[str, Any] | None = None,
     rngs: Collection[str] = ("dropout",),
     full_batches: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
+    kfac: Mapping[str, Any] | None = None,
     norms: bool = False,
     donate: bool = True,
 ) -> Callable[..., Any]:
@@ -129,7 +154,8 @@ def build_train_step(
     The registry's record says which extra arguments the optimiser's ``update`` cannot
     do without, and the step supplies them: ``value`` and ``value_fn`` to a line search,
     ``grad_fn`` to :func:`sam`, ``grad_fn`` and ``full_gradient`` to :func:`svrg`, the
-    Hessian's product ``matvec`` to :func:`lanczos_newton`. All
+    Hessian's product ``matvec`` to :func:`lanczos_newton`, ``kfac_factors`` to
+    :func:`kfac`, by a program of its own for the steps that use them. All
     evaluations of one step see the same batch, the same random keys and the same batch
     statistics; the statistics that the first one leaves behind are kept.
 
@@ -146,8 +172,8 @@ def build_train_step(
     Args:
       optimizer: a name of :func:`list_optimizers`, its record, or the names of the
         extra arguments that a transformation of your own needs, among ``value``,
-        ``grad``, ``grad_fn``, ``value_fn``, ``full_gradient`` and ``matvec``; ``()`` if
-        none.
+        ``grad``, ``grad_fn``, ``value_fn``, ``full_gradient``, ``matvec`` and
+        ``kfac_factors``; ``()`` if none.
       loss_fn: ``loss_fn(outputs, batch)`` gives the mean loss over the batch, a scalar,
         or a pair of it and a dict of metrics.
       inputs: takes the model's inputs from a batch; None takes a tuple's first element,
@@ -160,6 +186,9 @@ def build_train_step(
       rngs: names of the random streams of a Linen module.
       full_batches: for :func:`svrg`, all batches of the data, or those of a large
         batch: an iterable that can be read again, or a function that gives one.
+      kfac: for :func:`kfac`, what :func:`kfac_value_and_grad` captures: its arguments
+        ``likelihood``, ``weights``, ``empirical``, ``layers`` and ``max_dim``, where
+        they are not the defaults.
       norms: add ``gradient_norm`` and ``update_norm`` to the metrics.
       donate: reuse the memory of ``state`` for the new one (Linen): do not use the old
         state afterwards.
@@ -169,7 +198,8 @@ def build_train_step(
       Pass the same step all along: programs are compiled once for each.
 
     Raises:
-      ValueError: if the optimiser is unknown or needs what no step can supply; by the
+      ValueError: if the optimiser is unknown or needs what no step can supply, or
+        ``kfac`` holds another name; by the
         step, if the loss is no scalar, ``prepare`` has no key, or a snapshot is due and
         there are no ``full_batches``.
 
@@ -206,6 +236,7 @@ def build_train_step(
         apply_kwargs=None if apply_kwargs is None else dict(apply_kwargs),
         rngs=tuple(rngs),
         norms=norms,
+        kfac=check_options(kfac),
     )
     linen = _LinenStep(settings, donate)
     in_place = NnxStep(settings)

@@ -106,6 +106,10 @@ def local_quadratic(grads, params):
             lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree
         )
 
+    def kernel_shape(layer):
+        names = (*filter(None, layer.path.split("/")), layer.kernel)
+        return functools.reduce(lambda tree, name: tree[name], names, grads).shape
+
     def grad_fn(where):
         moved = optax.tree.add(wide(grads), optax.tree.sub(wide(where), wide(params)))
         return optax.tree.cast_like(moved, grads)
@@ -123,6 +127,12 @@ def local_quadratic(grads, params):
         "value_fn": value_fn,
         "full_gradient": grads,
         "matvec": lambda vector: vector,
+        "kfac_factors": {
+            layer.path: optax_ia.KfacFactors(
+                *(jnp.eye(size) for size in layer.sizes(kernel_shape(layer)))
+            )
+            for layer in optax_ia.infer_kfac_layers(grads)
+        },
     }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 import optax_ia
-from tests.contract.cases import over_cases
+from tests.contract.cases import local_quadratic, over_cases
 from tests.contract.problem import (
     STEPS,
     TARGET,
@@ -44,6 +44,7 @@ def test_converges_on_a_quadratic(case):
                 "grad_fn": jax.grad(loss),
                 "full_gradient": grads,
                 "matvec": lambda v: jax.jvp(jax.grad(loss), (params,), (v,))[1],
+                "kfac_factors": local_quadratic(params, params)["kfac_factors"],
             }
             extra = {name: known[name] for name in case.needs}
             updates, state = tx.update(grads, state, params, **extra)

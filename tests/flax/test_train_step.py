@@ -17,6 +17,7 @@ from tests.flax.step_problem import (
     KEY,
     LOOKS,
     NEEDY,
+    OPTIONS,
     PLAIN,
     RATES,
     LinenNet,
@@ -81,7 +82,10 @@ def test_the_loss_falls_and_only_the_first_two_steps_compile(name):
     options = {"snapshot_every": 3} if name == "svrg" else {}
     tx = optax_ia.get_optimizer(name, learning_rate=RATES.get(name, 0.05), **options)
     train_step = build_train_step(
-        name, loss_fn, full_batches=[(X[:6], Y[:6]), (X[6:], Y[6:])]
+        name,
+        loss_fn,
+        full_batches=[(X[:6], Y[:6]), (X[6:], Y[6:])],
+        **OPTIONS.get(name, {}),
     )
     state = make_state(tx)
     losses = []

@@ -134,7 +134,7 @@ def test_without_full_batches_svrg_says_what_to_pass():
     ("optimizer", "error", "message"),
     [
         ("adm", ValueError, r"unknown optimizer 'adm'.*Did you mean 'adam'"),
-        (("hessian",), ValueError, r"can supply value, .*matvec, not 'hessian'"),
+        (("hessian",), ValueError, r"can supply value, .*kfac_factors, not 'hessian'"),
         (3, TypeError, r"optimizer must be a registry name, .* got a int"),
     ],
 )

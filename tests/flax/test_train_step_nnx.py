@@ -16,6 +16,7 @@ from tests.flax.step_problem import (
     KEY,
     LOOKS,
     NEEDY,
+    OPTIONS,
     RATES,
     NNXNet,
     X,
@@ -63,7 +64,10 @@ def test_the_loss_falls_and_only_the_first_two_steps_compile(name):
     options = {"snapshot_every": 3} if name == "svrg" else {}
     tx = optax_ia.get_optimizer(name, learning_rate=RATES.get(name, 0.05), **options)
     train_step = build_train_step(
-        name, loss_fn, full_batches=[(X[:6], Y[:6]), (X[6:], Y[6:])]
+        name,
+        loss_fn,
+        full_batches=[(X[:6], Y[:6]), (X[6:], Y[6:])],
+        **OPTIONS.get(name, {}),
     )
     model, optimizer = with_optimizer(tx)
     losses = []

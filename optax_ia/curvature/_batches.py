@@ -1,6 +1,6 @@
 """One batch, or many, each with its weight in a mean over the data set."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,10 +16,13 @@ def _is_array(node: Any) -> bool:
 
 
 def _is_one_batch(batches: Any) -> bool:
-    """An array, a mapping, or a tuple of arrays; everything else is a sequence."""
-    if _is_array(batches) or isinstance(batches, dict):
+    """An array, a mapping, or a tuple that holds an array; all else is a sequence.
+
+    Batches of a sequence are alike, so ``(images, {"label": labels})`` is no two.
+    """
+    if _is_array(batches) or isinstance(batches, Mapping):
         return True
-    return isinstance(batches, tuple) and all(map(_is_array, batches))
+    return isinstance(batches, tuple) and any(map(_is_array, batches))
 
 
 def num_examples(batch: Any) -> int:
@@ -41,9 +44,10 @@ def as_batches(batches: Batches) -> Callable[[], Iterator[tuple[Any, float]]]:
     """What gives all batches with their weights, as often as it is called.
 
     Args:
-      batches: one batch (an array, a dict or a tuple of arrays), a sequence or iterator
-        of batches, which is read once and kept, or a function that returns an iterable,
-        which is called for each pass and keeps nothing.
+      batches: one batch (an array, a dict or a tuple that holds an array; any other in
+        a list), a sequence or iterator of batches, which is read once and kept, or
+        a function that returns an iterable, which is called for each pass and keeps
+        nothing.
 
     Returns:
       A function that yields each batch with its share of all examples.

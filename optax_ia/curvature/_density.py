@@ -74,7 +74,7 @@ def spectral_density(
       :class:`SpectralDensity`.
 
     Raises:
-      ValueError: if an argument is out of its range.
+      ValueError: if an argument is out of its range, or a product is not finite.
 
     Example:
       Nine tenths of this spectrum are zero and one tenth is 10:

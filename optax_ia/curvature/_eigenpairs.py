@@ -54,7 +54,7 @@ def top_eigenpairs(
       :class:`Eigenpairs`.
 
     Raises:
-      ValueError: if an argument is out of its range.
+      ValueError: if an argument is out of its range, or a product is not finite.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -118,6 +118,9 @@ def spectral_norm(
 
     Returns:
       A scalar.
+
+    Raises:
+      ValueError: if ``num_steps`` is no integer >= 1, or a product is not finite.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -72,12 +72,13 @@ def hessian_operator(loss_fn: Any, params: Any, batches: Batches) -> Operator:
         ``(logits_fn, output_loss)`` as in :class:`NetworkLoss`. Pass the same object
         again: compiled products are found by it.
       params: :math:`w`, a tree of real floating-point arrays.
-      batches: one batch (an array, a dict or a tuple of arrays), a list of batches, or
-        a function that returns an iterable of them for each product. Those of one shape
-        share a program; data sharded over a mesh stay so.
+      batches: one batch (an array, a dict or a tuple that holds an array), a list of
+        batches, or a function that returns an iterable of them for each product. Those
+        of one shape share a program; data sharded over a mesh stay so.
 
     Returns:
-      The operator; a product costs about two gradients.
+      The operator; a product costs about two gradients. Where the loss is NaN so are
+      the products: :func:`lanczos` refuses them, :func:`trace` passes them on.
 
     Raises:
       ValueError: if ``params`` or ``batches`` is empty.

@@ -65,7 +65,8 @@ def trace(
       method: which estimate.
 
     Returns:
-      An :class:`Estimate`. Its standard error is that of the random part.
+      An :class:`Estimate`. Its standard error is that of the random part. If a product
+      holds NaN, so does the estimate, mean and error.
 
     Raises:
       ValueError: if an argument is out of its range.
@@ -130,7 +131,8 @@ def frobenius_norm(
       key: draws the vectors.
 
     Returns:
-      An :class:`Estimate`; its standard error is carried over to the root.
+      An :class:`Estimate`; its standard error is carried over to the root. If
+      a product holds NaN, so does the estimate, mean and error.
 
     Raises:
       ValueError: if ``num_probes`` is no integer >= 1.

@@ -135,8 +135,9 @@ def line(
         the same function object each time: the compiled program is kept for it.
       params: w, the weights at coordinate 0.
       direction: d, a tree like them.
-      batches: one batch (an array, a dict or a tuple of arrays), a sequence or iterator
-        of batches, or a function that returns an iterable, called for each pass.
+      batches: one batch (an array, a dict or a tuple that holds an array), a sequence
+        or iterator of batches, or a function that returns an iterable, called for each
+        pass.
       coordinates: a, shape (n,); None takes 25 from -1 to 1.
       prepare: called with the weights of every point; what it returns is passed on as
         ``loss_fn(params, batch, prepared)``. For BatchNorm statistics that belong to
@@ -145,7 +146,8 @@ def line(
         point. None for statistics that are kept: ``loss_fn`` holds them itself.
 
     Returns:
-      A :class:`Line`. Losses that are infinite or NaN stay so.
+      A :class:`Line`. Losses that are infinite or NaN stay so: one batch's NaN is that
+      of its point.
 
     Raises:
       ValueError: if there is no batch, a direction is not shaped like the parameters,
@@ -201,7 +203,7 @@ def surface(
         ``loss_fn(params, batch, prepared)``.
 
     Returns:
-      A :class:`Surface`, losses of shape (n, m).
+      A :class:`Surface`, losses of shape (n, m); infinite and NaN ones stay so.
 
     Raises:
       ValueError: as :func:`line`, and if there are not two directions.

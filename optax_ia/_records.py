@@ -157,7 +157,6 @@ RECORDS = (
         summary="Natural gradient with a Kronecker-factored Fisher, and momentum.",
         paper="P1 sec. 5.1; P2 sec. 4.5.1, eq. 34",
         needs=("kfac_factors",),
-        base="sgd",
         static=("max_dim",),
         test_learning_rate=0.01,
     ),

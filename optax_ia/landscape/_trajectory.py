@@ -42,8 +42,8 @@ def from_trajectory(iterates: Sequence[Any], num: int = 2) -> Trajectory:
       A :class:`Trajectory`.
 
     Raises:
-      ValueError: if there are too few iterates, they differ in structure or shapes, or
-        they span fewer than ``num`` dimensions.
+      ValueError: if there are too few iterates, they differ in structure or shapes, one
+        is not finite, or they span fewer than ``num`` dimensions.
       TypeError: if a leaf is complex or of integers.
 
     Example:
@@ -78,6 +78,9 @@ def from_trajectory(iterates: Sequence[Any], num: int = 2) -> Trajectory:
         np.stack([np.asarray(leaf, float).ravel() for leaf in same])
         for same in zip(*leaves, strict=True)
     ]
+    for index in range(count):
+        if not all(np.isfinite(row[index]).all() for row in rows):
+            raise ValueError(f"iterate {index} must be finite, got NaN or infinity.")
     rows = [row - row.mean(axis=0) for row in rows]
     values, vectors = np.linalg.eigh(sum(row @ row.T for row in rows))
     values, vectors = values[::-1], vectors[:, ::-1]

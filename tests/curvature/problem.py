@@ -1,7 +1,8 @@
 """Three small networks in float64, and their curvature as dense matrices by hand."""
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ from jax.flatten_util import ravel_pytree
 
 from optax_ia.curvature import NetworkLoss
 
-SIZES = (5, 4, 2)
-"""Examples of three batches; no share of the eleven is exact in binary."""
+SIZES = (4, 3, 4)
+"""Examples of three batches, in two programs; no share of the eleven is exact."""
 
 
 def dense(layer, x):
@@ -63,7 +64,8 @@ def _layer(*shape):
     return {"kernel": shape, "bias": shape[-1:]}
 
 
-class Problem(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)  # told apart by identity, for the caches
+class Problem:
     """A network with its data.
 
     Attributes:
@@ -76,7 +78,7 @@ class Problem(NamedTuple):
     loss: NetworkLoss
     params: dict
     batch: tuple
-    output_hessian: object
+    output_hessian: Any
 
     def batches(self):
         """The same examples as batches of unequal sizes."""
@@ -124,12 +126,23 @@ def flatten(tree):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
+def unflatten(flat, like):
+    """The tree of such a vector, in the shapes and dtypes of another; not compiled."""
+    leaves, treedef = jax.tree.flatten(like)
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    return treedef.unflatten(
+        jnp.asarray(part.reshape(leaf.shape).astype(leaf.dtype))
+        for part, leaf in zip(np.split(np.asarray(flat), ends), leaves, strict=True)
+    )
+
+
 def matrix(operator):
     """An operator as a dense matrix, column by column."""
-    flat, unravel = ravel_pytree(operator.params)
-    unravel = jax.jit(unravel)
-    unit = np.eye(flat.size, dtype=flat.dtype)
-    return np.stack([flatten(operator(unravel(row))) for row in unit], axis=1)
+    columns = [
+        flatten(operator(unflatten(row, operator.params)))
+        for row in np.eye(operator.dimension)
+    ]
+    return np.stack(columns, axis=1)
 
 
 def _flat_function(problem, function):
@@ -138,31 +151,37 @@ def _flat_function(problem, function):
     return lambda w: function(unravel(w), problem.batch), flat
 
 
+@functools.cache
 def dense_hessian(problem):
     """The Hessian of the mean loss, (P, P)."""
     function, flat = _flat_function(problem, problem.loss.total)
     return np.asarray(jax.jit(jax.hessian(function))(flat))
 
 
+@functools.cache
 def dense_gauss_newton(problem):
     """The mean of J^T H J over examples, H written out for each loss, (P, P)."""
     function, flat = _flat_function(problem, problem.loss.logits_fn)
     jacobian = np.asarray(jax.jit(jax.jacfwd(function))(flat))
-    hessians = problem.output_hessian(np.asarray(function(flat)))
+    hessians = problem.output_hessian(np.asarray(jax.jit(function)(flat)))
     return np.einsum("nip,nij,njq->pq", jacobian, hessians, jacobian) / len(jacobian)
 
 
-def example_gradients(problem, labels=None):
-    """The gradient of each example's own loss, (N, P)."""
+@functools.cache
+def _example_gradients(problem):
     flat, unravel = ravel_pytree(problem.params)
-    x, y = problem.batch
-    y = y if labels is None else labels
 
     def loss(w, x, y):
         return problem.loss.total(unravel(w), (x[None], y[None]))
 
-    gradients = jax.jit(jax.vmap(jax.grad(loss), (None, 0, 0)))
-    return np.asarray(gradients(flat, x, y))
+    return flat, jax.jit(jax.vmap(jax.grad(loss), (None, 0, 0)))
+
+
+def example_gradients(problem, labels=None):
+    """The gradient of each example's own loss, (N, P)."""
+    flat, gradients = _example_gradients(problem)
+    x, y = problem.batch
+    return np.asarray(gradients(flat, x, y if labels is None else jnp.asarray(labels)))
 
 
 def symmetric(eigenvalues, seed=0):

@@ -62,17 +62,19 @@ def test_moments_of_a_network_are_within_their_standard_error():
 def test_each_probes_moments_are_exact_up_to_twice_the_steps():
     a = symmetric(SPECTRA["spread"])
     density = curvature.spectral_density(
-        times(a), jnp.zeros(40), num_steps=5, key=jax.random.key(5)
+        times(a), jnp.zeros(40), num_steps=9, key=jax.random.key(5)
     )
     # the same probe, to the full order
     exact = curvature.spectral_density(
         times(a), jnp.zeros(40), num_steps=40, key=jax.random.key(5)
     )
-    for order in range(10):
-        np.testing.assert_allclose(
-            density.moment(order)[0], exact.moment(order)[0], rtol=1e-9, atol=1e-9
-        )
-    assert abs(density.moment(10)[0] / exact.moment(10)[0] - 1) > 1e-4
+    orders = np.arange(19)[:, None]
+    found, expected = (
+        np.sum(np.asarray(x.weights) * np.asarray(x.nodes) ** orders, axis=1)
+        for x in (density, exact)
+    )
+    np.testing.assert_allclose(found[:18], expected[:18], rtol=1e-9, atol=1e-9)
+    assert abs(found[18] / expected[18] - 1) > 1e-6
 
 
 def test_the_standard_error_is_that_of_the_probes():
@@ -98,7 +100,7 @@ def test_one_eigenvalue_alone_integrates_to_one(value, dtype):
     """The nodes differ by rounding only, which must not become the width."""
     a = symmetric(np.full(40, value)).astype(dtype)
     density = curvature.spectral_density(
-        times(a), jnp.zeros(40, dtype), num_steps=5, key=jax.random.key(0)
+        times(a), jnp.zeros(40, dtype), num_steps=9, key=jax.random.key(0)
     )
     np.testing.assert_allclose(integral(density), 1, atol=1e-4)
 
@@ -144,7 +146,7 @@ def test_a_given_width_smooths_the_nodes(sigma):
 
 def test_one_probe_has_no_standard_error():
     density = curvature.spectral_density(
-        lambda v: v, jnp.zeros(4), num_steps=2, key=jax.random.key(0)
+        lambda v: v, jnp.zeros(2), num_steps=2, key=jax.random.key(0)
     )
     assert np.isnan(density.moment(1)[1])
 
@@ -162,4 +164,11 @@ def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         curvature.spectral_density(
             lambda v: v, jnp.zeros(4), key=jax.random.key(0), **options
+        )
+
+
+def test_nan_is_refused():
+    with pytest.raises(ValueError, match="got NaN or infinity"):
+        curvature.spectral_density(
+            lambda v: v * jnp.nan, jnp.zeros(40), num_steps=9, key=jax.random.key(0)
         )

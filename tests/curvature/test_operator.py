@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.core
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +27,15 @@ def by_name(params, batch):
     return MLP.loss.total(params, (batch["x"], batch["y"]))
 
 
+def by_part(params, batch):
+    return MLP.loss.total(params, (batch[0], batch[1]["y"]))
+
+
+def mixed(batch):
+    """One batch, and not one of inputs and one of labels."""
+    return batch[0], {"y": batch[1]}
+
+
 def named(batches):
     return [{"x": x, "y": y} for x, y in batches]
 
@@ -41,6 +51,9 @@ FORMS = {
     "function of dicts": (by_name, lambda: named(MLP.batches())),
     "one dict": (by_name, named([MLP.batch])[0]),
     "one batch in a list": (MLP.loss, [MLP.batch]),
+    "one tuple of array and dict": (by_part, mixed(MLP.batch)),
+    "tuple of such tuples": (by_part, tuple(map(mixed, MLP.batches()))),
+    "one mapping": (by_name, flax.core.freeze(named([MLP.batch])[0])),
     "numpy": (MLP.loss, jax.tree.map(np.asarray, MLP.batches())),
 }
 

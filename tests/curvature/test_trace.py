@@ -62,7 +62,7 @@ def test_hutchinson_on_a_network():
     np.testing.assert_allclose(found.standard_error, spread, rtol=0.5)
 
 
-@pytest.mark.parametrize("probes", [12, 15, 40])
+@pytest.mark.parametrize("probes", [12, 13, 40])
 def test_hutch_plus_plus_is_exact_for_low_rank(probes):
     means, errors = estimates(
         curvature.trace, LOW_RANK, probes, keys=3, method="hutch++"
@@ -93,7 +93,7 @@ def test_hutch_plus_plus_on_a_network():
 
 
 def test_hutch_plus_plus_spends_its_probes():
-    for probes in (3, 7, 30):
+    for probes in (3, 13, 40):
         calls = []
 
         def product(v, calls=calls):
@@ -110,7 +110,7 @@ def test_hutch_plus_plus_spends_its_probes():
 def test_more_probes_than_dimensions(method):
     stretch = jnp.array([1.0, 2.0, 4.0])
     found = curvature.trace(
-        lambda v: stretch * v, stretch, 30, key=jax.random.key(0), method=method
+        lambda v: stretch * v, stretch, 40, key=jax.random.key(0), method=method
     )
     np.testing.assert_allclose(found.mean, 7, rtol=1e-12)
     np.testing.assert_allclose(found.standard_error, 0, atol=1e-12)
@@ -168,16 +168,35 @@ def test_wrong_arguments_are_refused(options, message):
         curvature.trace(lambda v: v, jnp.zeros(4), key=jax.random.key(0), **options)
 
 
-def test_nan_is_passed_on_or_refused_but_never_hidden():
-    """A product that is not a number gives no number."""
-    for estimate in (
-        lambda f, p: curvature.trace(f, p, 6, key=jax.random.key(0)),
-        lambda f, p: curvature.trace(f, p, 6, key=jax.random.key(0), method="hutch++"),
-        lambda f, p: curvature.frobenius_norm(f, p, 6, key=jax.random.key(0)),
-    ):
-        try:
-            found = estimate(lambda v: v * jnp.nan, jnp.zeros(5))
-        except ValueError as error:
-            assert "NaN" in str(error)  # noqa: PT017
-        else:
-            assert np.isnan(found.mean)
+@pytest.mark.parametrize("method", ["hutchinson", "hutch++"])
+@pytest.mark.parametrize("entries", [np.full(5, np.nan), [1.0, np.nan, 2.0, 3.0, 4.0]])
+def test_nan_is_passed_on(entries, method):
+    """As the docstrings say: in mean and error, wherever in the products it is."""
+    stretch = jnp.asarray(entries)
+    product, key = lambda v: stretch * v, jax.random.key(0)
+    found = curvature.trace(product, stretch, 3, key=key, method=method)
+    norm = curvature.frobenius_norm(product, stretch, 3, key=key)
+    assert np.isnan(found).all()
+    assert np.isnan(norm).all()
+
+
+def test_one_nan_product_of_many_is_passed_on():
+    calls = []
+
+    def product(v):
+        calls.append(None)
+        return v * jnp.nan if len(calls) == 2 else v
+
+    for function in (curvature.trace, curvature.frobenius_norm):
+        calls.clear()
+        found = function(product, jnp.zeros(5), 3, key=jax.random.key(0))
+        assert np.isnan(found).all()
+
+
+def test_a_loss_that_is_nan_has_a_trace_of_nan():
+    operator = curvature.hessian_operator(
+        lambda w, x: jnp.sqrt(-jnp.sum(w**2)) * x.mean(), jnp.ones(5), jnp.ones((2, 1))
+    )
+    assert np.isnan(operator(jnp.ones(5))).all()
+    found = curvature.trace(operator, jnp.ones(5), 3, key=jax.random.key(0))
+    assert np.isnan(found).all()

@@ -185,6 +185,10 @@ def test_all_components_give_the_trajectory_back():
         )
 
 
+def diverged():
+    return jax.tree.map(lambda w: w * jnp.nan, trajectory(1)[0])
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -205,6 +209,8 @@ def test_all_components_give_the_trajectory_back():
          r"a must have shape \(2,\)"),
         (lambda: landscape.from_trajectory(trajectory(2)), ValueError,
          "at least 3 iterates, got 2"),
+        (lambda: landscape.from_trajectory([*trajectory(3), diverged()]), ValueError,
+         "iterate 3 must be finite"),
         (lambda: landscape.from_trajectory([a * jnp.ones(4) for a in (0.0, 1.0, 3.0)]),
          ValueError, "span 1 dimensions"),
     ],

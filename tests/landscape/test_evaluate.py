@@ -162,6 +162,27 @@ def test_losses_that_are_not_finite_stay_so():
     assert found.losses[2] == 0
 
 
+def test_one_batch_that_is_nan_is_that_of_its_point_alone(directions):
+    batches = make_batches()
+    bad = [batches[0], (batches[1][0] * np.nan, batches[1][1]), batches[2]]
+    points = {"xs": [0.0, 0.5], "ys": [0.0]}
+    found = landscape.surface(loss_fn, make_params(), directions, bad, **points)
+    assert np.isnan(found.losses).all()
+
+    def loss(params, batch, prepared):
+        return loss_fn(params, batch) + prepared
+
+    found = landscape.surface(
+        loss,
+        make_params(),
+        directions,
+        batches,
+        prepare=lambda params: jnp.where(params["scale"] == 1, 0.0, jnp.nan),
+        **points,
+    )
+    np.testing.assert_array_equal(np.isnan(found.losses), [[False, True]])
+
+
 def test_batches_sharded_over_devices(directions):
     mesh = jax.make_mesh((8,), ("data",))
     sharding = jax.NamedSharding(mesh, jax.P("data"))

@@ -80,12 +80,15 @@ class _Capture:
         self, run, params: Any, batch: Any, key: Any, *others: Any, static: Any = None
     ) -> Captured:
         """Captures a pass ``run(params, observer, batch, key, *others)``."""
-        if key is None and not self._empirical:
+        if not self._empirical and key is None:
             raise ValueError(
                 "labels drawn from the model need a key: call value_and_grad(..., "
                 "batch, key), or take the data's labels with empirical=True."
             )
         arguments = (batch, key, *others)
+        draw = None
+        if not self._empirical:
+            draw = jax.random.fold_in(key, _SAMPLES)
         rules, reasons, paths = self._rules(run, static, params, arguments)
         captured = capture(
             lambda params, observer: run(params, observer, batch, key, *others),
@@ -95,7 +98,7 @@ class _Capture:
             params,
             batch,
             None if self._weights is None else self._weights(batch),
-            None if self._empirical else jax.random.fold_in(key, _SAMPLES),
+            draw,
         )
         lost = {
             path: "compiled by nn.jit in an earlier pass"
@@ -255,6 +258,8 @@ def kfac_value_and_grad(
       where convolutions fall off the fast path: decide on the host
       (:func:`kfac_factors_due`) which of two programs to call. A kernel that the model
       also uses outside its layer (``embed.embedding.T``) is not noticed; ``attend`` is.
+      Linen's ``OptimizedLSTMCell`` shows no layers; ``LSTMCell`` does, with the same
+      parameters.
 
     References:
       Martens, Grosse, `Optimizing Neural Networks with Kronecker-factored Approximate

@@ -69,21 +69,19 @@ def _settings(inputs, apply_kwargs, rngs) -> Settings:
     )
 
 
-def _look(
-    model, arguments, inputs, apply_kwargs, rngs, max_dim
-) -> tuple[Any, Found]:
+def _look(model, arguments, inputs, apply_kwargs, rngs, max_dim) -> tuple[Any, Found]:
     """The parameters and what a pass shows of them, nothing being computed."""
     settings = _settings(inputs, apply_kwargs, rngs)
     if isinstance(model, nnx.Module) and len(arguments) == 1:
         graphdef, params, others = nnx.split(model, nnx.Param, ...)
         params, others = nnx.as_pure(params), nnx.as_pure(others)
 
-        def run(params, observer, others, batch):
+        def run_nnx(params, observer, others, batch):
             return nnx_pass(
                 settings, graphdef, nnx.Param, params, others, batch, observer
             )
 
-        return params, find(run, params, max_dim, others, arguments[0])
+        return params, find(run_nnx, params, max_dim, others, arguments[0])
     if not isinstance(model, nnx.Module) and len(arguments) == 2:
         variables, batch = arguments
         stats = None
@@ -92,12 +90,12 @@ def _look(
             variables = variables["params"]
         key = jax.eval_shape(lambda: jax.random.key(0))
 
-        def run(params, observer, batch, key, stats):
+        def run_linen(params, observer, batch, key, stats):
             return linen_pass(
                 settings, apply_of(model), params, batch, key, stats, observer
             )
 
-        return variables, find(run, variables, max_dim, batch, key, stats)
+        return variables, find(run_linen, variables, max_dim, batch, key, stats)
     raise TypeError(
         "takes (model, variables, batch) for Linen and (model, batch) for NNX, got a "
         f"{type(model).__name__} and {len(arguments)} more."

@@ -74,7 +74,10 @@ def _check_same(name: str, labels: Any, outputs: Any) -> None:
 def _categorical_terms(outputs, labels):
     logits = _wide(outputs)
     shape = jnp.shape(labels)
-    if jnp.issubdtype(jnp.result_type(labels), jnp.integer) and shape == logits.shape[:-1]:
+    if (
+        jnp.issubdtype(jnp.result_type(labels), jnp.integer)
+        and shape == logits.shape[:-1]
+    ):
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if shape != logits.shape:
         wanted = f"integers of shape {logits.shape[:-1]} or probabilities"

@@ -127,7 +127,7 @@ def _layer(
     if not isinstance(module, tuple(_KINDS)) or own is None:
         return None
     layer = KfacLayer(own.removesuffix(name).rstrip("/"), num_input_axes=1, kernel=name)
-    if name == "kernel" and module.bias is not None:
+    if name == "kernel" and vars(module).get("bias") is not None:
         layer = dataclasses.replace(layer, bias="bias")
     shared = uses[own] > 1 or layer.leaf(name) != own
     if shared or layer.bias and _path(module, "bias", paths) != layer.leaf("bias"):

@@ -31,7 +31,7 @@ class Found(NamedTuple):
             return self.refused[path]
         if path in self.modules:
             return f"no rule for {self.modules[path]}"
-        return "not used in this pass"
+        return "of no module called in this pass"
 
 
 class Observer:
@@ -50,7 +50,13 @@ class Observer:
         yield
 
     def layer(
-        self, kind: str, layer: KfacLayer, module: Any, kernel: Any, inputs: Any, outputs: Any
+        self,
+        kind: str,
+        layer: KfacLayer,
+        module: Any,
+        kernel: Any,
+        inputs: Any,
+        outputs: Any,
     ) -> Any:
         """A layer of a known kind has been called.
 
@@ -124,7 +130,9 @@ class Finder(Observer):
         """What the pass has shown."""
         refused = self._found.refused
         kept = {
-            path: rule for path, rule in self._found.rules.items() if path not in refused
+            path: rule
+            for path, rule in self._found.rules.items()
+            if path not in refused
         }
         return self._found._replace(rules=kept)
 
@@ -150,5 +158,8 @@ class Tapper(Observer):
             return outputs
         self.seen.add(layer.path)
         return tap(
-            self._rules[layer.path], outputs, jnp.asarray(inputs), self._sums[layer.path]
+            self._rules[layer.path],
+            outputs,
+            jnp.asarray(inputs),
+            self._sums[layer.path],
         )

@@ -12,7 +12,6 @@ the patches its kernel meets, in the order of the kernel's axes, so that
 """
 
 import dataclasses
-import functools
 import itertools
 import math
 from typing import Any
@@ -24,27 +23,6 @@ from jax import lax
 from optax_ia.second_order._kfac_layers import KfacLayer
 
 
-_WIDE = 500
-"""From this width on a symmetric product is made of thirds, a third of them mirrored."""
-
-
-def _symmetric_product(rows: jax.Array, dtype: Any) -> jax.Array:
-    """The sum of outer products of (rows, width), each block above the diagonal once."""
-    over_rows = (((0,), (0,)), ((), ()))
-    multiply = functools.partial(
-        lax.dot_general, dimension_numbers=over_rows, preferred_element_type=dtype
-    )
-    width = rows.shape[1]
-    if width < _WIDE:
-        return multiply(rows, rows)
-    parts = jnp.split(rows, [width // 3, 2 * width // 3], axis=1)
-    blocks = {
-        (i, j): multiply(parts[i], parts[j]) for i in range(3) for j in range(i, 3)
-    }
-    blocks |= {(j, i): block.T for (i, j), block in blocks.items() if i != j}
-    return jnp.block([[blocks[i, j] for j in range(3)] for i in range(3)])
-
-
 def _second_moments(rows: jax.Array, diagonal: bool, dtype: Any) -> jax.Array:
     """Sums of outer products of (rows, groups, width), one for each group."""
     groups, width = rows.shape[1:]
@@ -53,8 +31,13 @@ def _second_moments(rows: jax.Array, diagonal: bool, dtype: Any) -> jax.Array:
     if width == 1:
         return jnp.sum(jnp.square(rows.astype(dtype)), axis=0)[:, :, None]
     if groups == 1:
-        return _symmetric_product(rows[:, 0], dtype)[None]
-    return jnp.einsum("rgi,rgj->gij", rows, rows, preferred_element_type=dtype)
+        flat = rows[:, 0]
+        over_rows = (((0,), (0,)), ((), ()))
+        total = lax.dot_general(flat, flat, over_rows, preferred_element_type=dtype)
+        return total[None]
+    # groups first: over a middle axis the batched product takes twice as long on CPU
+    grouped = jnp.moveaxis(rows, 1, 0)
+    return jnp.einsum("gri,grj->gij", grouped, grouped, preferred_element_type=dtype)
 
 
 def _count(inputs: jax.Array, rows: int, dtype: Any) -> jax.Array:
@@ -192,8 +175,8 @@ class ConvRule(Rule):
         return lax.pad(inputs, zero, [(0, 0, 0), *spatial, (0, 0, 0)])
 
     def input_rows(self, inputs):
-        # Strided slices: the patches of conv_general_dilated_patches are themselves a
-        # grouped convolution, which on CPU takes many times longer.
+        # Strided slices side by side: patches in the order of the kernel's axes, in up
+        # to a fifth of the time of conv_general_dilated_patches on CPU.
         sizes = self.kernel_shape[:-2]
         flat = inputs.reshape(-1, *inputs.shape[-len(sizes) - 1 :])
         reach = tuple(

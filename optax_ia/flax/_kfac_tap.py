@@ -33,8 +33,7 @@ class Sums(NamedTuple):
 def zero_sums(rule: Rule) -> Sums:
     """What is differentiated with respect to."""
     inputs, outputs = rule.layer.factor_shapes(rule.kernel_shape)
-    shapes = Sums(inputs, (), outputs)
-    return Sums(*(jnp.zeros(shape, rule.dtype) for shape in shapes))
+    return Sums(*(jnp.zeros(shape, rule.dtype) for shape in (inputs, (), outputs)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

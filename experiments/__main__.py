@@ -10,7 +10,7 @@ from experiments.errors import ExperimentError, unknown
 COMMANDS = {
     "compare": "train several optimisers with several seeds; table and report",
     "train": "train one, with checkpoints and exact resume",
-    "tune": "choose rates and decays of the base optimisers on validation",
+    "tune": "choose rates of the base or second-order optimisers on validation",
     "report": "make the table and the report of a run folder again",
     "benchmarks": "time one update of every optimiser against its peers",
     "methods": "print the table of methods",
@@ -20,7 +20,7 @@ COMMANDS = {
     "sampling": "training data drawn with and without replacement (P2, fig. 6)",
     "variance_reduction": "SVRG and SGD on a convex problem, to rounding (P2, 4.3.1)",
     "lanczos": "LanczosOPT over damping and sharp scale, on a convex problem (P1, 4)",
-    "damping": "Adam and AdamW over rate and damping, with spectral norms (P1, 5.2)",
+    "damping": "Adam, AdamW or K-FAC over rate and damping, spectral norms (P1, 5)",
     "analyse": "spectrum, landscape and diversity of a finished run (P0, P1)",
 }
 

@@ -22,7 +22,12 @@ from experiments.configs.settings import (
 from experiments.data import Dataset
 from experiments.errors import ExperimentError
 from experiments.loops import image
-from experiments.optimizers import check_optimizer, list_affordable, rates_of
+from experiments.optimizers import (
+    check_optimizer,
+    damping_of,
+    list_affordable,
+    rates_of,
+)
 from experiments.progress import LiveProgress
 from experiments.run_folder import RunFolder
 
@@ -32,8 +37,12 @@ class Arguments(CompareConfig):
     """Train several optimisers with several seeds; write a table and a report."""
 
     preset: Annotated[
-        Literal["small", "smoke"],
-        tyro.conf.arg(help="small: minutes on two cores. smoke: seconds, a check."),
+        Literal["small", "second_order", "smoke"],
+        tyro.conf.arg(
+            help="small: P0's six, minutes on two cores. second_order: K-FAC and "
+            "Shampoo beside SGD, Adam and Ranger (P2, fig. 19). smoke: seconds, a "
+            "check."
+        ),
     ] = "small"
     out: Path | None = None
     """Run folder; by default a new one under runs/compare."""
@@ -55,7 +64,7 @@ def resolve(config: CompareConfig) -> CompareConfig:
     """
     check_seeds(config.seeds)
     for base, rates in config.tuned.items():
-        check_rates(f"{base}.", rates.learning_rate, rates.weight_decay)
+        check_rates(f"{base}.", **dataclasses.asdict(rates))
     names = config.optimizers
     if "all" in names:
         names = tuple(list_affordable())
@@ -87,6 +96,7 @@ def plan(config: CompareConfig) -> list[RunConfig]:
                     seed=seed,
                     learning_rate=learning_rate,
                     weight_decay=weight_decay,
+                    damping=damping_of(name, config.tuned),
                 )
             )
     return runs

@@ -8,7 +8,7 @@ from typing import Any
 import optax
 
 import optax_ia
-from experiments.configs.settings import Rates, RunConfig
+from experiments.configs.settings import DampedRates, Rates, RunConfig
 from experiments.errors import ExperimentError, unknown
 from optax_ia import registry
 
@@ -64,10 +64,24 @@ def rates_of(name: str, tuned: Mapping[str, Rates]) -> tuple[float, float | None
       What was tuned for it or, as in P0 B.2, for the optimiser it is built on; else
       the registry's rate and None, which leaves the registry's decay as it is.
     """
-    base = registry.get_record(name).base or name
-    if base in tuned:
-        return tuned[base].learning_rate, tuned[base].weight_decay
+    for known in (name, registry.get_record(name).base or name):
+        if known in tuned:
+            return tuned[known].learning_rate, tuned[known].weight_decay
     return float(_default_of(name, "learning_rate")), None
+
+
+def damping_of(name: str, tuned: Mapping[str, Rates]) -> float | None:
+    """Damping of an optimiser.
+
+    Args:
+      name: a registry name.
+      tuned: what was chosen for the base optimisers.
+
+    Returns:
+      What was tuned for it; else None, which leaves the registry's.
+    """
+    rates = tuned.get(name)
+    return rates.damping if isinstance(rates, DampedRates) else None
 
 
 @functools.cache
@@ -119,6 +133,10 @@ def build_optimizer(
         if not _takes(name, "weight_decay"):
             raise ExperimentError(f"{name} has no weight decay; leave it out")
         overrides["weight_decay"] = config.weight_decay
+    if config.damping is not None:
+        if not _takes(name, "damping"):
+            raise ExperimentError(f"{name} has no damping; leave it out")
+        overrides["damping"] = config.damping
     rule = optax_ia.get_optimizer(name, learning_rate=schedule, **overrides)
     if config.clip_norm is None:
         return rule

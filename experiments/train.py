@@ -21,7 +21,7 @@ from experiments.configs.settings import (
 from experiments.data import Dataset
 from experiments.errors import ExperimentError
 from experiments.loops import image
-from experiments.optimizers import check_optimizer, rates_of
+from experiments.optimizers import check_optimizer, damping_of, rates_of
 from experiments.progress import LiveProgress
 from experiments.run_folder import RunFolder
 
@@ -38,6 +38,8 @@ class TrainConfig(TaskConfig):
     """Initial learning rate; by default the tuned one, else the registry's."""
     weight_decay: float | None = None
     """Weight decay; by default the tuned one, else the registry's."""
+    damping: float | None = None
+    """Damping of K-FAC; by default the tuned one."""
     checkpoint_every: int = 100
     """Steps between checkpoints, which need not fall on the end of an epoch."""
 
@@ -70,18 +72,23 @@ def resolve(config: TrainConfig) -> RunConfig:
         raise ExperimentError(
             f"--checkpoint-every must be at least 1, got {config.checkpoint_every}"
         )
-    learning_rate, weight_decay = rates_of(config.optimizer, PRESETS["small"].tuned)
+    tuned = PRESETS["small"].tuned
+    learning_rate, weight_decay = rates_of(config.optimizer, tuned)
+    damping = damping_of(config.optimizer, tuned)
     if config.learning_rate is not None:
         learning_rate = config.learning_rate
     if config.weight_decay is not None:
         weight_decay = config.weight_decay
-    check_rates("", learning_rate, weight_decay)
+    if config.damping is not None:
+        damping = config.damping
+    check_rates("", learning_rate, weight_decay, damping)
     return RunConfig(
         **fields_of(config, TaskConfig),
         optimizer=config.optimizer,
         seed=config.seed,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
+        damping=damping,
     )
 
 

@@ -7,16 +7,19 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import tyro
 from rich.console import Console
 from rich.table import Table
 
 from experiments import environment
 from experiments.cli import command_to_resume, parse
-from experiments.configs.p0.digits import TUNING_RECORD, TuneConfig
+from experiments.configs.p0.digits import TUNE_PRESETS, TUNING_RECORD, TuneConfig
+from experiments.configs.p2 import second_order
 from experiments.configs.settings import (
+    DampedRates,
     Rates,
     RunConfig,
     TaskConfig,
@@ -34,6 +37,7 @@ COLUMNS = (
     "optimizer",
     "learning_rate",
     "weight_decay",
+    "damping",
     "seed",
     "epochs",
     "train_loss",
@@ -51,8 +55,15 @@ Row = dict[str, Any]
 class Arguments(TuneConfig):
     """Try a grid of rates and decays on validation; the test set is not touched."""
 
+    preset: Annotated[
+        Literal["small", "second_order"],
+        tyro.conf.arg(
+            help="small: the base optimisers of P0. second_order: Adam, Ranger, K-FAC "
+            "and Shampoo."
+        ),
+    ] = "small"
     out: Path = TUNING_RECORD
-    """The record, a CSV file of one row per run."""
+    """The record, a CSV file of one row per run; by default the preset's own."""
     resume: bool = False
     """Keep the record's rows and do the runs that are missing."""
 
@@ -73,7 +84,7 @@ def plan(config: TuneConfig) -> list[RunConfig]:
     task = fields_of(config, TaskConfig)
     runs = []
     for name, rates in config.grid():
-        check_rates(f"{name}.", rates.learning_rate, rates.weight_decay)
+        check_rates(f"{name}.", **dataclasses.asdict(rates))
         for seed in config.seeds:
             point = dataclasses.asdict(rates)
             runs.append(RunConfig(**task, **point, optimizer=name, seed=seed))
@@ -90,11 +101,13 @@ def read_record(path: Path) -> list[Row]:
       Its rows, numbers as numbers; a loss that was not finite is None.
     """
     numbers = ("learning_rate", "weight_decay", "train_loss", "validation_accuracy")
-    numbers = (*numbers, "validation_loss", "seconds")
+    numbers = (*numbers, "validation_loss", "seconds", "damping")
     with open(path, newline="", encoding="utf-8") as file:
         rows: list[Row] = list(csv.DictReader(file))
     for row in rows:
-        row |= {name: float(row[name]) if row[name] else None for name in numbers}
+        # a record from before there was a damping has no such column
+        found = {name: row.get(name) for name in numbers}
+        row |= {name: float(cell) if cell else None for name, cell in found.items()}
         row |= {name: int(row[name]) for name in ("seed", "epochs")}
     return rows
 
@@ -105,7 +118,7 @@ class Point:
 
     Attributes:
       optimizer: the base optimiser.
-      rates: learning rate and weight decay.
+      rates: learning rate, weight decay and, where there is one, damping.
       accuracy: mean validation accuracy over the seeds.
       loss: mean validation loss, infinite if a run diverged.
     """
@@ -129,6 +142,8 @@ def points(rows: list[Row]) -> list[Point]:
     groups = defaultdict(list)
     for row in rows:
         rates = Rates(row["learning_rate"], row["weight_decay"])
+        if row.get("damping") is not None:
+            rates = DampedRates(**dataclasses.asdict(rates), damping=row["damping"])
         groups[row["optimizer"], rates].append(row)
 
     def mean(group: list[Row], name: str) -> float:
@@ -186,12 +201,15 @@ def run_grid(
                 progress.epoch(row)
 
             label = f"{run.optimizer} {run.learning_rate:g} {run.weight_decay:g}"
+            if run.damping is not None:
+                label += f" {run.damping:g}"
             progress.begin(label, run.epochs)
             result = image.run(
                 run, data, on_epoch=on_epoch, final_splits=("validation",)
             )
             result |= {
                 "train_loss": last["train_loss"],
+                "damping": run.damping,
                 "commit": environment.commit(),
             }
             rows.append({name: result[name] for name in COLUMNS})
@@ -206,12 +224,16 @@ def show(rows: list[Row], console: Console) -> None:
       rows: a record.
       console: where to.
     """
-    table = Table("optimiser", "rate", "decay", "accuracy %", "loss", box=None)
+    columns = ("optimiser", "rate", "decay", "damping", "accuracy %", "loss")
+    table = Table(*columns, box=None)
     for point in points(rows):
+        rates = point.rates
+        damping = f"{rates.damping:g}" if isinstance(rates, DampedRates) else "–"
         table.add_row(
             point.optimizer,
-            f"{point.rates.learning_rate:g}",
-            f"{point.rates.weight_decay:g}",
+            f"{rates.learning_rate:g}",
+            f"{rates.weight_decay:g}",
+            damping,
             f"{100 * point.accuracy:.2f}",
             f"{point.loss:.4f}",
         )
@@ -229,6 +251,14 @@ def main(arguments: Sequence[str]) -> int:
       The exit status: 130 if interrupted, else 0.
     """
     parsed = parse(Arguments, arguments, command="tune")
+    if parsed.preset != "small":  # what is not given comes from the preset
+        preset = TUNE_PRESETS[parsed.preset]
+        default = Arguments(
+            **fields_of(preset, TuneConfig),
+            preset=parsed.preset,
+            out=second_order.TUNING_RECORD,
+        )
+        parsed = parse(Arguments, arguments, command="tune", default=default)
     runs = plan(parsed)
     data = image.load(parsed)
     path = parsed.out

@@ -75,8 +75,11 @@ from optax_ia.second_order import KfacFactors as KfacFactors
 from optax_ia.second_order import KfacLayer as KfacLayer
 from optax_ia.second_order import LanczosNewtonState as LanczosNewtonState
 from optax_ia.second_order import ScaleByKfacState as ScaleByKfacState
+from optax_ia.second_order import ScaleByShampooState as ScaleByShampooState
 from optax_ia.second_order import infer_kfac_layers as infer_kfac_layers
 from optax_ia.second_order import kfac as kfac
 from optax_ia.second_order import kfac_factors_due as kfac_factors_due
 from optax_ia.second_order import lanczos_newton as lanczos_newton
 from optax_ia.second_order import scale_by_kfac as scale_by_kfac
+from optax_ia.second_order import scale_by_shampoo as scale_by_shampoo
+from optax_ia.second_order import shampoo as shampoo

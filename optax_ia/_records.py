@@ -152,6 +152,14 @@ RECORDS = (
         test_learning_rate=0.1,
     ),
     OptimizerRecord(
+        name="shampoo",
+        factory=second_order.shampoo,
+        summary="Gradients preconditioned along every axis, in blocks, with momentum.",
+        paper="P2 sec. 4.5.2, eq. 36; Gupta et al. 2018",
+        static=("block_size", "max_dim"),
+        test_learning_rate=0.01,
+    ),
+    OptimizerRecord(
         name="kfac",
         factory=second_order.kfac,
         summary="Natural gradient with a Kronecker-factored Fisher, and momentum.",

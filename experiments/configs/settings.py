@@ -46,10 +46,15 @@ class RunConfig(TaskConfig):
     """Initial learning rate."""
     weight_decay: float | None = None
     """Weight decay in the optimiser's own sense; None leaves the registry's."""
+    damping: float | None = None
+    """Damping, of K-FAC; None leaves the registry's."""
 
     def to_json(self) -> str:
         """The configuration on one line, with sorted keys."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        fields = dataclasses.asdict(self)
+        if self.damping is None:  # most have none, and records of theirs name none
+            del fields["damping"]
+        return json.dumps(fields, sort_keys=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +65,14 @@ class Rates:
     """Initial learning rate."""
     weight_decay: float
     """Weight decay, in the optimiser's own sense."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DampedRates(Rates):
+    """The same with a damping."""
+
+    damping: float
+    """Damping, above 0."""
 
 
 def fields_of(config: TaskConfig, base: type[TaskConfig]) -> dict[str, Any]:
@@ -98,13 +111,19 @@ def check_task(config: TaskConfig) -> None:
         _check("clip_norm", config.clip_norm, "above 0", _positive)
 
 
-def check_rates(prefix: str, learning_rate: float, weight_decay: float | None) -> None:
-    """Checks a learning rate and a weight decay.
+def check_rates(
+    prefix: str,
+    learning_rate: float,
+    weight_decay: float | None,
+    damping: float | None = None,
+) -> None:
+    """Checks a learning rate, a weight decay and a damping.
 
     Args:
       prefix: what stands before the arguments' names, such as ``"sgd."``.
       learning_rate: must be above 0 and finite.
       weight_decay: must be 0 or more and finite, or None.
+      damping: must be above 0 and finite, or None.
 
     Raises:
       ExperimentError: naming the argument, its bound and the value received.
@@ -117,6 +136,8 @@ def check_rates(prefix: str, learning_rate: float, weight_decay: float | None) -
             "0 or more and finite",
             lambda value: 0 <= value < math.inf,
         )
+    if damping is not None:
+        _check(f"{prefix}damping", damping, "above 0 and finite", _positive)
 
 
 def check_seeds(seeds: tuple[int, ...]) -> None:

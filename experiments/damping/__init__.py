@@ -1,8 +1,8 @@
-"""``python -m experiments damping``: Adam's eps, sharpness and generalisation (P1).
+"""``python -m experiments damping``: damping, sharpness and generalisation (P1).
 
-Adam and AdamW over learning rate and damping on digits, with several seeds: errors over
-the epochs (P1, figs 5 and 7), and at the end the spectral norm of the training loss's
-Hessian beside the test error (table 2, left).
+Adam and AdamW, or K-FAC, over learning rate and damping on digits, with several seeds:
+errors over the epochs (P1, figs 4, 5 and 7), and at the end the spectral norm of the
+training loss's Hessian beside the test error (table 2).
 """
 
 import dataclasses
@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.cli import parse
-from experiments.configs.p1.damping import PRESETS, DampingConfig, check
+from experiments.configs.p1 import damping as adam_note
+from experiments.configs.p1 import damping_kfac as kfac_note
+from experiments.configs.p1.damping import DampingConfig, check
 from experiments.console import table_console
+from experiments.damping._cells import Cell as Cell
+from experiments.damping._cells import cells as cells
 from experiments.damping._report import write
-from experiments.damping._runs import Cell as Cell
-from experiments.damping._runs import cells as cells
 from experiments.damping._runs import run as run
 from experiments.damping._runs import run_all
 from experiments.damping._tables import HEADER
@@ -28,10 +30,13 @@ from experiments.damping._tables import summarise as summarise
 from experiments.loops import image
 from experiments.run_folder import RunFolder
 
+NOTES = {"adam": adam_note, "kfac": kfac_note}
+"""By ``--optimizer``: lab note, presets, and what P1 reports."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Train Adam and AdamW over rate and damping; spectral norms, table and report."""
+    """Train Adam and AdamW, or K-FAC, over rate and damping; norms and errors."""
 
     config: tyro.conf.OmitArgPrefixes[DampingConfig]
     preset: Annotated[
@@ -52,15 +57,17 @@ def main(arguments: Sequence[str]) -> int:
       The exit status, 0.
     """
     parsed = parse(Arguments, arguments, command="damping")
-    if parsed.preset != "small":  # what is not given comes from the preset
-        default = Arguments(PRESETS[parsed.preset])
+    preset = NOTES[parsed.config.optimizer].PRESETS[parsed.preset]
+    if preset != DampingConfig():  # what is not given comes from the preset
+        default = Arguments(preset, preset=parsed.preset)
         parsed = parse(Arguments, arguments, command="damping", default=default)
     config = parsed.config
     check(config)
     data = image.load(config.task)
     folder = RunFolder.prepare(parsed.out, "damping", config, resume=False)
     rows, epochs = run_all(config, data, folder, Console())
-    lines, said = write(folder, config, data, rows, epochs)
+    note = NOTES[config.optimizer]
+    lines, said = write(folder, config, note, data, rows, epochs)
     shown = Table(*HEADER, box=None, pad_edge=False)
     for line in lines:
         shown.add_row(*line)

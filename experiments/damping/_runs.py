@@ -16,12 +16,13 @@ import optax_ia
 from experiments import environment
 from experiments.configs.p1.damping import DampingConfig
 from experiments.configs.settings import RunConfig, TaskConfig, fields_of
+from experiments.damping._cells import Cell, cells
 from experiments.data import Dataset, epoch_batches
 from experiments.loops import image
 from experiments.loops.evaluation import evaluate
 from experiments.progress import LiveProgress
 from experiments.run_folder import RunFolder, write_csv
-from optax_ia import curvature
+from optax_ia import curvature, registry
 from optax_ia.flax import TrainState
 
 Row = dict[str, Any]
@@ -48,62 +49,28 @@ COLUMNS = (
     "commit",
 )
 
-METHODS = {"adam": "Adam", "adamw": "AdamW"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One place of the grid.
-
-    Attributes:
-      method: a registry name.
-      learning_rate: at the start.
-      damping: ``eps``.
-      weight_decay: decoupled; 0 for Adam.
-    """
-
-    method: str
-    learning_rate: float
-    damping: float
-    weight_decay: float
-
-    @property
-    def label(self) -> str:
-        """For the progress display."""
-        name = METHODS[self.method]
-        return f"{name} α {self.learning_rate:g} δ {self.damping:g}"
-
-
-def cells(config: DampingConfig) -> list[Cell]:
-    """The grid, method by method and rate by rate.
-
-    Args:
-      config: the comparison.
-
-    Returns:
-      The cells.
-    """
-    return [
-        Cell(method, rate, damping, decay)
-        for method, decay in zip(METHODS, (0.0, config.weight_decay), strict=True)
-        for rate in config.learning_rates
-        for damping in config.dampings
-    ]
+_DAMPING = {"adam": "eps", "adamw": "eps", "kfac": "damping"}
+"""What each method calls the damping."""
 
 
 @functools.cache
 def _optimizer(method: str, steps: int) -> optax.GradientTransformationExtraArgs:
     """The method under P1's schedule, its numbers in its state.
 
-    So all cells of a method share one compiled step.
+    So all cells of a method share one compiled step, K-FAC's too: its damping is read
+    at every update, and nothing that its state begins with depends on it.
     """
 
-    def build(learning_rate, eps, weight_decay):
+    def build(learning_rate, weight_decay, damping=None):
+        named = {} if damping is None else {_DAMPING[method]: damping}
         return optax_ia.get_optimizer(
-            method, learning_rate=learning_rate, eps=eps, weight_decay=weight_decay
+            method, learning_rate=learning_rate, weight_decay=weight_decay, **named
         )
 
-    rule = optax.inject_hyperparams(build)(learning_rate=1.0, eps=1.0, weight_decay=1.0)
+    numbers = {"learning_rate": 1.0, "weight_decay": 1.0}
+    if method in _DAMPING:
+        numbers["damping"] = 1.0
+    rule = optax.inject_hyperparams(build)(**numbers)
     schedule = optax_ia.linear_schedule(1.0, steps)
     # decoupled decay stands inside the rule, and so falls with the rate as well
     return optax.chain(rule, optax.scale_by_schedule(schedule))
@@ -135,13 +102,8 @@ def initial_state(
     )
     opt_state: Any = state.opt_state  # of a chain, a tuple
     rule, rest = opt_state
-    wanted = {
-        "learning_rate": cell.learning_rate,
-        "eps": cell.damping,
-        "weight_decay": cell.weight_decay,
-    }
     numbers = {
-        name: jnp.asarray(wanted[name], old.dtype)
+        name: jnp.asarray(getattr(cell, name), old.dtype)
         for name, old in rule.hyperparams.items()
     }
     return state.replace(opt_state=(rule._replace(hyperparams=numbers), rest))
@@ -216,6 +178,7 @@ def run(
     state = initial_state(cell, config, data, seed)
     # the keys of image.run, whose runs these are, with a damping of choice
     _, augment_key, lanczos_key = jax.random.split(jax.random.key(seed), 3)
+    needs = registry.get_record(cell.method).needs
     every = len(data.train) // config.batch_size
     for epoch in range(config.epochs):
         totals = image.zero_totals()
@@ -223,7 +186,13 @@ def run(
             data.train, config.batch_size, seed=seed, epoch=epoch
         ):
             state, totals = image.train_step(
-                state, totals, augment_key, images, labels, augment=data.augment
+                state,
+                totals,
+                augment_key,
+                images,
+                labels,
+                augment=data.augment,
+                needs=needs,
             )
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         loss, accuracy = evaluate(state.apply_fn, variables, data.validation)

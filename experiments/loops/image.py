@@ -154,7 +154,7 @@ def init_state(config: RunConfig, data: Dataset, key: jax.Array) -> TrainState:
         apply_fn=apply_fn,
         params=variables["params"],
         tx=build_optimizer(shared, len(data.train) // config.batch_size),
-        batch_stats=variables["batch_stats"],
+        batch_stats=variables.get("batch_stats", {}),
     )
 
 

@@ -13,7 +13,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem;
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; text-align: right; vertical-align: top;
+th, td { padding: .35rem .55rem; text-align: right; vertical-align: top;
          border-bottom: 1px solid #ddd; white-space: pre; }
 th { font-weight: 600; border-bottom: 2px solid #888; }
 th:first-child, td:first-child { text-align: left; }

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.configs.p0.digits import REPORTED
+from experiments.configs.p2.second_order import REPORTED as P2_REPORTED
 from experiments.statistics import Summary, summarise
 
 Row = dict[str, Any]
@@ -101,6 +102,7 @@ HEADER = (
     "steps/s",
     "P0,\nCIFAR-10",
     "P0,\nCIFAR-100",
+    "P2,\nCIFAR-100",
 )
 
 
@@ -125,4 +127,5 @@ def cells(line: Line) -> tuple[str, ...]:
         f"{line.seconds:.1f}",
         "–" if speed is None else f"{speed:.0f}",
         *(line.reported or ("–", "–")),
+        P2_REPORTED.get(line.optimizer, "–"),
     )

@@ -37,6 +37,12 @@ class KfacCoverage:
 
     Attributes:
       rows: one for each parameter, in the order of the tree.
+
+    Example:
+      >>> import optax_ia.flax
+      >>> row = optax_ia.flax.ParameterTreatment("dense/kernel", (4, 2), "kronecker")
+      >>> [treatment for _, _, treatment in optax_ia.flax.KfacCoverage((row,))]
+      ['kronecker']
     """
 
     rows: tuple[ParameterTreatment, ...]

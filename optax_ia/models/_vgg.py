@@ -1,4 +1,4 @@
-"""VGG-style networks with batch normalisation, for small images."""
+"""VGG-style networks, with batch normalisation or without, for small images."""
 
 import functools
 from collections.abc import Callable
@@ -16,31 +16,35 @@ class ConvBlock(nn.Module):
     Attributes:
       features: number of output channels.
       conv: makes the convolution from a number of channels.
-      norm: makes the normalisation.
+      norm: makes the normalisation; None for none.
       act: the activation function.
     """
 
     features: int
     conv: ModuleDef
-    norm: ModuleDef
+    norm: ModuleDef | None
     act: Callable[[jax.Array], jax.Array]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps ``(batch, height, width, channels)`` to ``features`` channels."""
-        return self.act(self.norm()(self.conv(self.features)(x)))
+        x = self.conv(self.features)(x)
+        return self.act(x if self.norm is None else self.norm()(x))
 
 
 class VGG(nn.Module):
     """Stages of 3x3 convolution blocks, each stage closed by 2x2 max-pooling.
 
-    The convolutions carry no bias, since the normalisation after them has one.
+    The convolutions carry no bias where a normalisation follows, which has one. Without
+    it they do, and begin with He's variance, which keeps the size of the activations
+    from layer to layer.
 
     Attributes:
       stages: channels of every block, stage by stage. The image side must be
         divisible by ``2 ** len(stages)``.
       num_classes: number of outputs.
       act: the activation function of every block.
+      normalise: whether batch normalisation follows every convolution.
 
     References:
       Simonyan and Zisserman, `Very Deep Convolutional Networks for Large-Scale
@@ -50,6 +54,7 @@ class VGG(nn.Module):
     stages: tuple[tuple[int, ...], ...]
     num_classes: int = 10
     act: Callable[[jax.Array], jax.Array] = nn.relu
+    normalise: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
@@ -60,10 +65,15 @@ class VGG(nn.Module):
           train: whether batch normalisation uses (and updates) the statistics of
             this batch; otherwise the running ones in ``batch_stats``.
         """
-        conv = functools.partial(nn.Conv, kernel_size=(3, 3), use_bias=False)
-        norm = functools.partial(
-            nn.BatchNorm, use_running_average=not train, momentum=0.9
-        )
+        conv = functools.partial(nn.Conv, kernel_size=(3, 3))
+        norm = None
+        if self.normalise:
+            conv = functools.partial(conv, use_bias=False)
+            norm = functools.partial(
+                nn.BatchNorm, use_running_average=not train, momentum=0.9
+            )
+        else:
+            conv = functools.partial(conv, kernel_init=nn.initializers.he_normal())
         for widths in self.stages:
             for features in widths:
                 x = ConvBlock(features, conv=conv, norm=norm, act=self.act)(x)
@@ -73,3 +83,4 @@ class VGG(nn.Module):
 
 vgg_small = functools.partial(VGG, stages=((16, 16), (32, 32)))
 vgg_tiny = functools.partial(VGG, stages=((4,), (8,)))
+vgg_tiny_plain = functools.partial(vgg_tiny, normalise=False)

@@ -38,6 +38,11 @@ _RECORDS = {
             factory=_vgg.vgg_tiny,
             summary="VGG with batch normalisation, 2 narrow convolutions, for tests.",
         ),
+        ModelRecord(
+            name="vgg_tiny_plain",
+            factory=_vgg.vgg_tiny_plain,
+            summary="VGG without normalisation, 2 narrow convolutions.",
+        ),
     )
 }
 
@@ -54,7 +59,7 @@ def list_models(pattern: str = "*") -> list[str]:
     Example:
       >>> from optax_ia import models
       >>> models.list_models("vgg_*")
-      ['vgg_small', 'vgg_tiny']
+      ['vgg_small', 'vgg_tiny', 'vgg_tiny_plain']
     """
     return sorted(fnmatch.filter(_RECORDS, pattern))
 

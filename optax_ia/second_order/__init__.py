@@ -11,3 +11,6 @@ from optax_ia.second_order._lanczos_newton import (
     LanczosNewtonState as LanczosNewtonState,
 )
 from optax_ia.second_order._lanczos_newton import lanczos_newton as lanczos_newton
+from optax_ia.second_order._shampoo import ScaleByShampooState as ScaleByShampooState
+from optax_ia.second_order._shampoo import scale_by_shampoo as scale_by_shampoo
+from optax_ia.second_order._shampoo import shampoo as shampoo

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -14,12 +15,22 @@ import pytest
 from experiments import compare
 from experiments.__main__ import COMMANDS, main
 from experiments.configs.p0.digits import PRESETS, RECORD
+from experiments.configs.p2 import second_order
 from experiments.loops import image
 from experiments.optimizers import list_affordable
 from tests.experiments.compilations import counted
 
 TINY = ["--model=vgg_tiny", "--epochs=2", "--batch-size=128", "--average-from=0.5"]
 PAIR = [*TINY, "--optimizers", "sgd", "swa", "--seeds", "0", "1"]
+
+# Test accuracy in percent and its deviation, as the note of p2/second_order has them.
+SECOND_ORDER = {
+    "sgd": (98.27, 0.40),
+    "adam": (98.67, 0.16),
+    "ranger": (99.16, 0.24),
+    "kfac": (98.58, 0.34),
+    "shampoo": (98.89, 0.22),
+}
 
 
 def results(folder):
@@ -47,6 +58,19 @@ def test_the_kept_results_are_of_the_default_and_as_the_lab_note_says():
         assert 0.985 <= mean <= 0.992
         averages = name in ("swa", "gadam", "gadamx")
         assert all(bool(row["average_test_accuracy"]) == averages for row in own)
+
+
+def test_the_kept_second_order_results_are_of_the_preset_and_as_the_note_says():
+    with open(second_order.RECORD, newline="") as file:
+        rows = list(csv.DictReader(file))
+    runs = compare.plan(compare.resolve(PRESETS["second_order"]))
+    assert [row["config"] for row in rows] == [run.to_json() for run in runs]
+    assert {run.optimizer: run.damping for run in runs}["kfac"] == 0.1
+    for name, (accuracy, deviation) in SECOND_ORDER.items():
+        own = [row for row in rows if row["optimizer"] == name]
+        found = [100 * float(row["test_accuracy"]) for row in own]
+        assert statistics.mean(found) == pytest.approx(accuracy, abs=0.006)
+        assert statistics.stdev(found) == pytest.approx(deviation, abs=0.006)
 
 
 def test_interrupted_and_resumed_is_as_in_one_go(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Assembly of the optimiser: rates, schedule, averaging, order."""
 
 import dataclasses
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 
 import optax_ia
 from experiments.configs.p0.digits import PRESETS
-from experiments.configs.settings import Rates, RunConfig
+from experiments.configs.settings import DampedRates, Rates, RunConfig
 from experiments.errors import ExperimentError
 from experiments.optimizers import (
     build_optimizer,
     check_optimizer,
+    damping_of,
     rates_of,
 )
 from optax_ia import registry
@@ -71,6 +73,32 @@ def test_an_optimiser_without_decay_refuses_one():
     config = dataclasses.replace(run_of("sls"), weight_decay=0.1)
     with pytest.raises(ExperimentError, match="sls has no weight decay"):
         build_optimizer(config, 3)
+
+
+def test_a_damping_is_tuned_for_its_optimiser_and_refused_by_others():
+    tuned = {**TUNED, "kfac": DampedRates(0.1, 0.0, 0.7)}
+    assert damping_of("kfac", tuned) == 0.7
+    assert damping_of("kfac", TUNED) is damping_of("sgd", tuned) is None
+    config = dataclasses.replace(run_of("sgd"), damping=0.1)
+    with pytest.raises(ExperimentError, match="sgd has no damping"):
+        build_optimizer(config, 3)
+
+
+def test_a_damping_reaches_the_rule_and_the_record():
+    params = {"kernel": jnp.ones((2, 1))}
+    factors = {"": optax_ia.KfacFactors(jnp.eye(2), jnp.eye(1))}
+    for damping in (0.5, 2.0):
+        config = RunConfig(
+            optimizer="kfac",
+            learning_rate=1.0,
+            weight_decay=0.0,
+            damping=damping,
+        )
+        assert json.loads(config.to_json())["damping"] == damping
+        tx = build_optimizer(config, 3)
+        step, _ = tx.update(params, tx.init(params), params, kfac_factors=factors)
+        np.testing.assert_allclose(step["kernel"], -1 / (1 + damping), rtol=1e-5)
+    assert "damping" not in json.loads(RunConfig().to_json())
 
 
 def test_averaging_optimisers_inherit_from_their_base():

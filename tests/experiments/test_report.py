@@ -6,6 +6,7 @@ import re
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from experiments import report
 from experiments.__main__ import main
@@ -13,6 +14,7 @@ from experiments.configs.p0.digits import CompareConfig
 from experiments.report import _figures
 from experiments.report._curves import Curve, mean_curve
 from experiments.report._table import cells, make_lines
+from experiments.report._together import error_over_time
 from experiments.run_folder import RESULT_COLUMNS, RunFolder
 from experiments.statistics import summarise
 
@@ -120,10 +122,52 @@ def test_nothing_averaged_makes_no_figure():
     assert _figures.num_averaged(list(metric_rows("sgd", 0))) is None
 
 
+def test_errors_over_seconds_need_a_speed_and_room(folder):
+    rows, results = folder.rows(), folder.results()
+    rng = np.random.default_rng(0)
+    assert error_over_time(rows, make_lines(results, rng)).startswith(b"\x89PNG")
+    assert error_over_time(rows, make_lines(results[:1], rng)) is None
+    untimed = [{**row, "steps_per_second": None} for row in results]
+    assert error_over_time(rows, make_lines(untimed, rng)) is None
+    many = [result_row(name, 0, 0.9) for name in "abcdefghi"]
+    assert error_over_time(rows, make_lines(many, rng)) is None
+
+
+def test_the_seconds_are_steps_over_the_median_speed(folder, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, "plot", lambda self, x, y, **style: drawn.append((x, y)))
+    results = [
+        {**row, "steps_per_second": 70.0 if row["optimizer"] == "sgd" else 7.0}
+        for row in folder.results()
+    ]
+    lines = make_lines(results, np.random.default_rng(0))
+    error_over_time(folder.rows(), lines)
+    (epochs, errors), (seconds, same) = drawn[:2]  # of sgd, 7 steps an epoch
+    np.testing.assert_array_equal(epochs, [1, 2, 3])
+    np.testing.assert_allclose(seconds, [0.1, 0.2, 0.3])
+    np.testing.assert_allclose(drawn[3][0], [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(errors, same)
+    np.testing.assert_allclose(errors, [10.0, 5.0, 2.5])  # none is half the least
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("sgd", "swa"), "Gadam "),
+        (("sgd", "adam", "kfac"), "Kronecker"),
+    ],
+)
+def test_the_note_is_that_of_the_nearest_comparison(names, words, tmp_path):
+    config = CompareConfig(optimizers=names)
+    made = RunFolder.prepare(tmp_path / "run", "compare", config, resume=False)
+    report.write(made)
+    assert words in (made.path / "report.html").read_text()
+
+
 def test_report_is_one_file_with_the_figures_inside(folder):
     assert main(["report", str(folder.path)]) == 0
     page = (folder.path / "report.html").read_text()
-    assert len(re.findall(r'src="data:image/png;base64,', page)) == 4
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == 5
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "94.88 ± 0.03" in page
     assert "Partial" not in page
@@ -133,6 +177,7 @@ def test_report_is_one_file_with_the_figures_inside(folder):
         "num_averaged.png",
         "test_accuracy.png",
         "validation_error.png",
+        "validation_time.png",
     }
     assert (folder.path / "table.md").read_text().count("\n") == 4
     before = page

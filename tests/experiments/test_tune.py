@@ -6,8 +6,14 @@ import pytest
 
 from experiments import tune
 from experiments.__main__ import main
-from experiments.configs.p0.digits import PRESETS, TUNING_RECORD, TuneConfig
-from experiments.configs.settings import Rates, fields_of
+from experiments.configs.p0.digits import (
+    PRESETS,
+    TUNE_PRESETS,
+    TUNING_RECORD,
+    TuneConfig,
+)
+from experiments.configs.p2 import second_order
+from experiments.configs.settings import DampedRates, Rates, fields_of
 
 
 def row(rate, seed, accuracy, loss):
@@ -44,7 +50,9 @@ def test_decoupled_decays_are_scaled_by_the_rate():
 
 def test_configuration_is_what_the_record_says():
     rows = tune.read_record(TUNING_RECORD)
-    assert tune.best(rows) == PRESETS["small"].tuned
+    best = tune.best(rows)
+    assert set(best) == {"sgd", "adamw", "padamw"}
+    assert best.items() <= PRESETS["small"].tuned.items()
     # The whole grid was run, as it stands, and on the task of the comparison.
     runs = {run.to_json() for run in tune.plan(TuneConfig())}
     assert {found["config"] for found in rows} == runs
@@ -53,6 +61,39 @@ def test_configuration_is_what_the_record_says():
     # No seed of the comparison had a part in it, and no column is of the test set.
     assert not {found["seed"] for found in rows} & set(PRESETS["small"].seeds)
     assert not [name for name in rows[0] if "test" in name]
+
+
+def test_the_second_order_configuration_is_what_its_record_says():
+    rows = tune.read_record(second_order.TUNING_RECORD)
+    best = tune.best(rows)
+    assert set(best) == set(second_order.OPTIMIZERS) - {"sgd"}
+    config = PRESETS["second_order"]
+    assert best.items() <= config.tuned.items()
+    grid = TUNE_PRESETS["second_order"]
+    assert {row["config"] for row in rows} == {r.to_json() for r in tune.plan(grid)}
+    assert fields_of(grid, tune.TaskConfig) == fields_of(config, tune.TaskConfig)
+    assert not {found["seed"] for found in rows} & set(config.seeds)
+
+
+def test_dampings_are_points_of_their_own():
+    rows = [
+        row(1.0, 0, accuracy, 0.1) | {"optimizer": "kfac", "damping": damping}
+        for damping, accuracy in ((0.1, 0.9), (1.0, 0.95))
+    ]
+    assert tune.best(rows) == {"kfac": DampedRates(1.0, 0.0, 1.0)}
+    assert len(tune.points(rows)) == 2
+
+
+def test_the_preset_of_a_grid_has_its_own_record(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tune, "run_grid", lambda runs, *_: seen.extend(runs))
+    seen = []
+    arguments = ["tune", "--preset=second_order", "--kfac-rates=0.1", "--seeds=7"]
+    assert main(arguments) == 2
+    assert "second_order_tuning.csv exists" in capsys.readouterr().err
+    arguments += ["--adam-rates", "--ranger-rates", "--shampoo-rates"]
+    assert main([*arguments, f"--out={tmp_path / 'r.csv'}"]) == 0
+    assert [(run.optimizer, run.learning_rate) for run in seen] == 4 * [("kfac", 0.1)]
+    assert [run.damping for run in seen] == [0.03, 0.1, 0.3, 1.0]
 
 
 def test_a_small_grid_and_completing_it(tmp_path, capsys):

@@ -17,6 +17,8 @@ PARAMETERS = {
     + 2 * 2 * 32 * 10
     + 10,
     "vgg_tiny": 9 * (4 + 4 * 8) + 2 * (4 + 8) + 2 * 2 * 8 * 10 + 10,
+    # a bias per channel in place of the normalisation's two numbers
+    "vgg_tiny_plain": 9 * (4 + 4 * 8) + (4 + 8) + 2 * 2 * 8 * 10 + 10,
 }
 
 
@@ -31,7 +33,8 @@ def test_shapes_and_parameter_count(name):
     variables = jax.eval_shape(
         lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
     )
-    assert set(variables) == {"params", "batch_stats"}
+    normalised = "plain" not in name
+    assert set(variables) == {"params", *(["batch_stats"] if normalised else [])}
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     assert count == PARAMETERS[name]
     logits = jax.eval_shape(
@@ -60,6 +63,19 @@ def test_batch_statistics_move_in_train_mode_only():
     got = after["batch_stats"]["ConvBlock_0"]["BatchNorm_0"]["mean"]
     np.testing.assert_allclose(got, 0.1 * pre.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
     assert logits.shape == (6, 4)
+
+
+def test_without_normalisation_an_image_does_not_depend_on_its_batch():
+    model = models.create_model("vgg_tiny_plain", num_classes=4)
+    images = jax.random.normal(jax.random.key(1), (6, 8, 8, 1), jnp.float32)
+    variables = model.init(jax.random.key(0), images)
+    logits = model.apply(variables, images, train=True)
+    alone = model.apply(variables, images[:2], train=False)
+    np.testing.assert_allclose(logits[:2], alone, rtol=1e-5, atol=1e-6)
+    # He's variance, 2 over the inputs of a unit: 9 times 4 here
+    kernel = variables["params"]["ConvBlock_1"]["Conv_0"]["kernel"]
+    assert kernel.var() == pytest.approx(2 / 36, rel=0.3)
+    assert jax.tree.leaves(variables["params"]["ConvBlock_1"]["Conv_0"]["bias"])
 
 
 def test_patterns_and_unknown_name():

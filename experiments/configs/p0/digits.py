@@ -47,7 +47,8 @@ Hours: 0.05 on two cores. Commands::
 import dataclasses
 from pathlib import Path
 
-from experiments.configs.settings import Rates, TaskConfig
+from experiments.configs.p2 import second_order
+from experiments.configs.settings import DampedRates, Rates, TaskConfig
 
 OPTIMIZERS = ("sgd", "swa", "adamw", "padamw", "gadam", "gadamx")
 
@@ -79,16 +80,25 @@ class CompareConfig(TaskConfig):
     """For adamw and the gadam family; chosen by tune. Decay times the rate."""
     padamw: Rates = Rates(learning_rate=0.1, weight_decay=5e-3)
     """For padamw and gadamx; chosen by tune. Decay times the rate."""
+    adam: Rates = second_order.ADAM
+    """For adam and swats; chosen by tune."""
+    ranger: Rates = second_order.RANGER
+    """For ranger; chosen by tune."""
+    kfac: DampedRates = second_order.KFAC
+    """For kfac; chosen by tune."""
+    shampoo: Rates = second_order.SHAMPOO
+    """For shampoo; chosen by tune."""
 
     @property
     def tuned(self) -> dict[str, Rates]:
         """The tuned rates by name of the base optimiser."""
-        return {"sgd": self.sgd, "adamw": self.adamw, "padamw": self.padamw}
+        names = ("sgd", "adamw", "padamw", "adam", "ranger", "kfac", "shampoo")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
 class TuneConfig(TaskConfig):
-    """The grid: every rate with every decay, for the base optimisers."""
+    """The grid: every rate with every decay, or every damping."""
 
     seeds: tuple[int, ...] = (100, 101, 102)
     """Seeds of the grid, none of them a seed of the comparison."""
@@ -101,6 +111,16 @@ class TuneConfig(TaskConfig):
     decays: tuple[float, ...] = (1e-4, 5e-4, 1e-3)
     """P0's range. As they are for sgd (L2); for the decoupled decays, which the
     learning rate multiplies, they are rate times decay, as P0 B.2 has it."""
+    adam_rates: tuple[float, ...] = ()
+    """Learning rates of adam, without decay."""
+    ranger_rates: tuple[float, ...] = ()
+    """Learning rates of ranger, without decay."""
+    kfac_rates: tuple[float, ...] = ()
+    """Learning rates of kfac, without decay."""
+    kfac_dampings: tuple[float, ...] = ()
+    """Dampings of kfac."""
+    shampoo_rates: tuple[float, ...] = ()
+    """Learning rates of shampoo, without decay."""
 
     def grid(self) -> list[tuple[str, Rates]]:
         """Every base optimiser with every rate and decay in its own sense."""
@@ -116,12 +136,30 @@ class TuneConfig(TaskConfig):
                 for rate in rates
                 for decay in self.decays
             ]
+        for name in ("adam", "ranger", "shampoo"):
+            rates = getattr(self, f"{name}_rates")
+            points += [(name, Rates(rate, 0.0)) for rate in rates]
+        points += [
+            ("kfac", DampedRates(rate, 0.0, damping))
+            for rate in self.kfac_rates
+            for damping in self.kfac_dampings
+        ]
         return points
 
 
 PRESETS = {
     "small": CompareConfig(),
+    "second_order": CompareConfig(optimizers=second_order.OPTIMIZERS),
     "smoke": CompareConfig(
         model="vgg_tiny", epochs=2, seeds=(0, 1), optimizers=("sgd", "gadamx")
+    ),
+}
+TUNE_PRESETS = {
+    "small": TuneConfig(),
+    "second_order": TuneConfig(
+        sgd_rates=(),
+        adamw_rates=(),
+        padamw_rates=(),
+        **second_order.GRID,
     ),
 }

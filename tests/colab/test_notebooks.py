@@ -17,6 +17,19 @@ every_notebook = pytest.mark.parametrize(
     "path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS]
 )
 
+LONG = ("03_spectrum_and_surface", "04_second_order")
+"""Over a minute each: run with the slow tests."""
+
+every_run = pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LONG else []
+        )
+        for path in NOTEBOOKS
+    ],
+)
+
 
 class ThisInterpreter(AsyncKernelManager):
     """Starts the interpreter that runs the tests, whatever kernels are installed."""
@@ -68,7 +81,7 @@ def test_outputs_are_committed(path):
         assert not [text for text in texts if machine_path in text]
 
 
-@every_notebook
+@every_run
 def test_runs_from_start_to_end(path, tmp_path, monkeypatch):
     # The kernel is a reader's: one device, no user settings, figures inline.
     for name in ("XLA_FLAGS", "MPLBACKEND"):

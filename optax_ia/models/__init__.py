@@ -1,4 +1,4 @@
-"""Flax networks for the experiments: ``create_model(name)``, ``list_models()``.
+"""The Flax model zoo: ``create_model(name)``, ``list_models()``.
 
 Needs the ``flax`` extra.
 """
@@ -12,7 +12,8 @@ except ModuleNotFoundError as error:
         "optax_ia.models needs Flax: pip install 'optax-ia[flax]'", name="flax"
     ) from error
 
-from optax_ia.models._zoo import ModelRecord as ModelRecord
+from optax_ia.models._record import ModelRecord as ModelRecord
+from optax_ia.models._zoo import count_parameters as count_parameters
 from optax_ia.models._zoo import create_model as create_model
 from optax_ia.models._zoo import get_model_record as get_model_record
 from optax_ia.models._zoo import list_models as list_models

@@ -1,57 +1,23 @@
-"""The models by name: one frozen record each."""
+"""The models by name: list, look up, create, count."""
 
-import dataclasses
 import fnmatch
-from collections.abc import Callable
+import math
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
-from optax_ia.models import _vgg
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelRecord:
-    """What the zoo knows about a model.
-
-    Attributes:
-      name: the name :func:`create_model` takes.
-      factory: makes the Linen module from keyword arguments.
-      summary: one line.
-    """
-
-    name: str
-    factory: Callable[..., nn.Module]
-    summary: str
+from optax_ia.models._record import ModelRecord
+from optax_ia.models._records import RECORDS
 
 
-_RECORDS = {
-    record.name: record
-    for record in (
-        ModelRecord(
-            name="vgg_small",
-            factory=_vgg.vgg_small,
-            summary="VGG with batch normalisation, 4 convolutions, for 8x8 images.",
-        ),
-        ModelRecord(
-            name="vgg_tiny",
-            factory=_vgg.vgg_tiny,
-            summary="VGG with batch normalisation, 2 narrow convolutions, for tests.",
-        ),
-        ModelRecord(
-            name="vgg_tiny_plain",
-            factory=_vgg.vgg_tiny_plain,
-            summary="VGG without normalisation, 2 narrow convolutions.",
-        ),
-    )
-}
-
-
-def list_models(pattern: str = "*") -> list[str]:
+def list_models(pattern: str = "*", *, kind: str | None = None) -> list[str]:
     """Names of the models that match a shell-style pattern, sorted.
 
     Args:
       pattern: as in :func:`fnmatch.fnmatch`.
+      kind: "image", "language" or "generative"; None for all.
 
     Returns:
       A sorted list of names.
@@ -61,7 +27,11 @@ def list_models(pattern: str = "*") -> list[str]:
       >>> models.list_models("vgg_*")
       ['vgg_small', 'vgg_tiny', 'vgg_tiny_plain']
     """
-    return sorted(fnmatch.filter(_RECORDS, pattern))
+    return sorted(
+        name
+        for name in fnmatch.filter(RECORDS, pattern)
+        if kind in (None, RECORDS[name].kind)
+    )
 
 
 def get_model_record(name: str) -> ModelRecord:
@@ -81,21 +51,24 @@ def get_model_record(name: str) -> ModelRecord:
       >>> models.get_model_record("vgg_tiny").summary
       'VGG with batch normalisation, 2 narrow convolutions, for tests.'
     """
-    if name not in _RECORDS:
+    if name not in RECORDS:
         choices = ", ".join(list_models())
         raise ValueError(f"unknown model {name!r}; choose one of: {choices}")
-    return _RECORDS[name]
+    return RECORDS[name]
 
 
 def create_model(name: str, **kwargs: Any) -> nn.Module:
     """A Linen module from the zoo.
 
-    Every model is called as ``model.apply(variables, images, train=...)`` with
-    images ``(batch, height, width, channels)`` and returns logits.
+    Every image network is called as ``model.apply(variables, images, train=...)`` with
+    images ``(batch, height, width, channels)`` and returns logits, in float32 at least.
+    In train mode pass ``mutable=["batch_stats"]`` where there is batch normalisation
+    and ``rngs={"dropout": key}`` where there is dropout.
 
     Args:
       name: one of :func:`list_models`.
-      **kwargs: attributes of the module, such as ``num_classes``.
+      **kwargs: attributes of the module, such as ``num_classes`` and ``dtype`` (what
+        it computes in; parameters are float32).
 
     Returns:
       The module, not yet initialised.
@@ -113,3 +86,35 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
       (2, 3)
     """
     return get_model_record(name).factory(**kwargs)
+
+
+def abstract_variables(name: str, **kwargs: Any) -> Any:
+    """Shapes and dtypes of a model's variables, with nothing computed."""
+    record = get_model_record(name)
+    model = create_model(name, **kwargs)
+    example = jnp.zeros((1, *record.input_shape), record.input_dtype)
+    return jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), example
+    )
+
+
+def count_parameters(name: str, **kwargs: Any) -> int:
+    """The number of parameters of a model, with nothing computed.
+
+    Args:
+      name: one of :func:`list_models`.
+      **kwargs: attributes of the module, as for :func:`create_model`.
+
+    Returns:
+      The number of numbers in ``params``; batch statistics do not count.
+
+    Raises:
+      ValueError: if there is no such model.
+
+    Example:
+      >>> from optax_ia import models
+      >>> models.count_parameters("vgg_tiny", num_classes=3)
+      447
+    """
+    params = abstract_variables(name, **kwargs)["params"]
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

@@ -32,6 +32,9 @@ class Arguments:
     """Run LanczosOPT over damping and sharp scale; curves, heat maps and report."""
 
     config: tyro.conf.OmitArgPrefixes[LanczosConfig]
+    data_dir: Path | None = None
+    """Where TensorFlow Datasets prepared the data set; by default where that puts it
+    itself, $TFDS_DATA_DIR or ~/tensorflow_datasets. The digits need none."""
     out: Path | None = None
     """Run folder, by default a new one under runs/lanczos."""
 
@@ -48,9 +51,16 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, arguments, command="lanczos")
     config = parsed.config
     check(config)
-    task = load()
+    console = Console()
+    with console.status(f"reading {config.dataset}"):
+        task = load(
+            config.dataset,
+            parsed.data_dir,
+            examples=config.examples,
+            seed=config.seed,
+        )
     folder = RunFolder.prepare(parsed.out, "lanczos", config, resume=False)
-    runs = run_all(config, task, Console())
+    runs = run_all(config, task, console)
     write_csv(folder.path / "runs.csv", COLUMNS, [run.row for run in runs])
     write_csv(folder.path / "curves.csv", CURVE_COLUMNS, curve_rows(runs))
     lines, said = write(folder, config, task, runs)

@@ -21,6 +21,11 @@ from experiments.run_folder import RunFolder
 _FLOOR = 0.05
 """Percent that stands for no error at all on the log axis: half a training image."""
 _SPLITS = {"train": "training", "test": "test"}
+_NAMES = {
+    "digits": "scikit-learn's digits",
+    "fashion_mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+}
 
 
 def _colours(config: LanczosConfig) -> dict[float, str]:
@@ -140,12 +145,14 @@ def write(
     write_atomically(folder.path / "errors.png", curves)
     write_atomically(folder.path / "maps.png", maps)
     write_atomically(folder.path / "table.md", _page.markdown(HEADER, lines))
+    where, paper = _NAMES[config.dataset], ""
+    if config.dataset != "mnist":
+        paper = ", where P1 has 1000 and 10000 images of MNIST and 7850 parameters"
     about = (
-        f"{len(task.train)} training and {len(task.test)} test images of "
-        f"scikit-learn's digits, {task.train.start.size} parameters, where P1 has 1000 "
-        "and 10000 images of MNIST and 7850 parameters: MNIST is not among the data "
-        f"sets that are prepared here. {config.updates} updates over all training "
-        "images, without a penalty, in float64, from zero."
+        f"{len(task.train)} training and {len(task.test)} test images of {where}, "
+        f"{task.train.start.size} parameters{paper}. {config.updates} updates over all "
+        "training images, without a penalty, in float64, from zero; seed "
+        f"{config.seed}."
     )
     names = ", ".join(dict.fromkeys(label(run) for run in runs))
     ratios = (
@@ -156,7 +163,7 @@ def write(
     )
     floor = f"What has no error at all is drawn at {_FLOOR:g} %."
     page = _page.make_page(
-        title="LanczosOPT: logistic regression on digits",
+        title=f"LanczosOPT: logistic regression on {config.dataset}",
         finding=said,
         sections=[
             ("What was fitted", _page.paragraph(about)),

@@ -1,9 +1,11 @@
-"""Logistic regression on digits, and a run of it by LanczosOPT or gradient descent."""
+"""Logistic regression on images; a run of it by LanczosOPT or gradient descent."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -54,6 +56,14 @@ LANCZOS = "lanczos"
 DESCENT = "gd"
 
 
+# so that problems are arguments of the programs below: as constants, many images take
+# the compiler many seconds
+jax.tree_util.register_dataclass(
+    Problem, data_fields=["features", "labels"], meta_fields=["num_classes", "l2"]
+)
+
+
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """What is fitted, and what it is judged by.
@@ -61,21 +71,40 @@ class Task:
     Attributes:
       train: the problem that is minimised, without a penalty.
       test: the same loss on images that nothing is fitted to.
+      dataset: where the images are from, by name.
     """
 
     train: Problem
     test: Problem
+    dataset: str = dataclasses.field(default="digits", metadata={"static": True})
 
 
-def load() -> Task:
-    """Scikit-learn's digits: the training split, and the other two to judge by.
+def load(
+    dataset: str = "digits",
+    data_dir: Path | None = None,
+    *,
+    examples: int = 1000,
+    seed: int = 0,
+) -> Task:
+    """Some images of the training split to fit, and all that are held out to judge by.
 
-    Nothing is chosen on validation here, so that its images can count as held out.
+    Those are the test split's; of the digits, which are few, the validation split's
+    too: nothing is chosen on it here.
+
+    Args:
+      dataset: one of :func:`experiments.data.list_datasets`.
+      data_dir: where it is prepared, unless it is embedded; None is TFDS's own place.
+      examples: how many to fit, drawn without replacement; a training split that has
+        no more is taken as it is.
+      seed: of the draw.
 
     Returns:
       The task.
     """
-    data = load_dataset("digits")
+    data = load_dataset(dataset, data_dir)
+    chosen = np.arange(len(data.train))
+    if examples < len(chosen):
+        chosen = np.random.default_rng(seed).permutation(chosen)[:examples]
 
     def problem(*splits: Split) -> Problem:
         images = np.concatenate([split.images for split in splits])
@@ -84,7 +113,9 @@ def load() -> Task:
         labels = np.concatenate([split.labels for split in splits])
         return Problem(features, labels, data.num_classes, l2=0.0)
 
-    return Task(problem(data.train), problem(data.validation, data.test))
+    drawn = Split(data.train.images[chosen], data.train.labels[chosen])
+    held_out = [data.test] if dataset != "digits" else [data.validation, data.test]
+    return Task(problem(drawn), problem(*held_out), dataset)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,6 +180,49 @@ def _row(
     return row
 
 
+def _trajectory(task: Task, tx: optax.GradientTransformationExtraArgs, updates, read):
+    """Curves by the names of :data:`CURVES`, and what is read from every state."""
+    gradient = jax.grad(task.train.loss)
+    start = jnp.asarray(task.train.start)
+
+    def scores(weights):
+        pairs = _score(task.train, weights), _score(task.test, weights)
+        return tuple(value for kind in zip(*pairs, strict=True) for value in kind)
+
+    def update(carry, _):
+        weights, state = carry
+        # the part of the product that no vector changes is computed once
+        value, matvec = jax.linearize(gradient, weights)
+        changes, state = tx.update(value, state, weights, matvec=matvec)
+        weights = optax.apply_updates(weights, changes)
+        return (weights, state), (scores(weights), read(state))
+
+    carry = (start, tx.init(start))
+    _, (after, seen) = lax.scan(update, carry, length=updates)
+    first = scores(start)
+    curves = [jnp.append(one, rest) for one, rest in zip(first, after, strict=True)]
+    return dict(zip(CURVES, curves, strict=True)), seen
+
+
+@functools.partial(jax.jit, static_argnames=("num_steps", "updates", "seed"))
+def _lanczos(task, learning_rate, damping, sharp_scale, *, num_steps, updates, seed):
+    tx = optax_ia.lanczos_newton(
+        learning_rate, damping, num_steps, sharp_scale=sharp_scale, seed=seed
+    )
+    return _trajectory(
+        task,
+        tx,
+        updates,
+        lambda state: jnp.stack([state.largest_eigenvalue, state.smallest_eigenvalue]),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="updates")
+def _descent(task, learning_rate, *, updates):
+    tx = optax.with_extra_args_support(optax.sgd(learning_rate))
+    return _trajectory(task, tx, updates, lambda state: jnp.zeros(2))
+
+
 def runner(
     config: LanczosConfig, task: Task
 ) -> Callable[[float | None, float | None], Run]:
@@ -161,54 +235,23 @@ def runner(
     Returns:
       A function of damping and sharp scale; None for gradient descent.
     """
-    gradient = jax.grad(task.train.loss)
-
-    def trajectory(tx: optax.GradientTransformationExtraArgs, read):
-        start = jnp.asarray(task.train.start)
-
-        def scores(weights):
-            pairs = _score(task.train, weights), _score(task.test, weights)
-            return tuple(value for kind in zip(*pairs, strict=True) for value in kind)
-
-        def update(carry, _):
-            weights, state = carry
-            # the part of the product that no vector changes is computed once
-            value, matvec = jax.linearize(gradient, weights)
-            updates, state = tx.update(value, state, weights, matvec=matvec)
-            weights = optax.apply_updates(weights, updates)
-            return (weights, state), (scores(weights), read(state))
-
-        carry = (start, tx.init(start))
-        _, (after, seen) = lax.scan(update, carry, length=config.updates)
-        first = scores(start)
-        curves = [jnp.append(one, rest) for one, rest in zip(first, after, strict=True)]
-        return dict(zip(CURVES, curves, strict=True)), seen
-
-    @jax.jit
-    def lanczos(damping, sharp_scale):
-        tx = optax_ia.lanczos_newton(
-            config.learning_rate,
-            damping,
-            config.num_steps,
-            sharp_scale=sharp_scale,
-            seed=config.seed,
-        )
-        return trajectory(
-            tx,
-            lambda state: jnp.stack(
-                [state.largest_eigenvalue, state.smallest_eigenvalue]
-            ),
-        )
-
-    @jax.jit
-    def descent():
-        tx = optax.with_extra_args_support(optax.sgd(config.learning_rate))
-        return trajectory(tx, lambda state: jnp.zeros(2))
+    rate, updates = config.learning_rate, config.updates
 
     def run(damping: float | None = None, sharp_scale: float | None = None) -> Run:
         began = time.perf_counter()
         with jax.enable_x64(True):
-            found = descent() if damping is None else lanczos(damping, sharp_scale)
+            if damping is None:
+                found = _descent(task, rate, updates=updates)
+            else:
+                found = _lanczos(
+                    task,
+                    rate,
+                    damping,
+                    sharp_scale,
+                    num_steps=config.num_steps,
+                    updates=updates,
+                    seed=config.seed,
+                )
             curves, eigenvalues = jax.device_get(found)
             row = _row(config, damping, sharp_scale, curves, eigenvalues)
         row["seconds"] = round(time.perf_counter() - began, 2)

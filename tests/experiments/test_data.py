@@ -83,5 +83,5 @@ def test_random_shift_is_pure_and_shifts_by_at_most_the_padding(digits):
 
 
 def test_unknown_data_set_names_the_choices():
-    with pytest.raises(ExperimentError, match="unknown dataset 'mnist'.*: digits"):
-        data.load_dataset("mnist")
+    with pytest.raises(ExperimentError, match="unknown dataset 'cifar'.*: digits, "):
+        data.load_dataset("cifar")

@@ -1,7 +1,8 @@
-"""LanczosOPT on digits: runs against NumPy, heat maps, report, command, record."""
+"""LanczosOPT on images: runs against NumPy, heat maps, report, command, record."""
 
 import csv
 import dataclasses
+import html
 import json
 from typing import Any
 
@@ -14,6 +15,7 @@ from experiments.__main__ import main
 from experiments.configs.p1.lanczos import RECORD, LanczosConfig
 from experiments.lanczos import _report, _tables
 from experiments.lanczos._runs import COLUMNS, Run
+from tests.experiments.prepared import prepare
 
 SMALL = LanczosConfig(
     dampings=(1e-2, 1.0), sharp_scales=(1.0, 3.0), num_steps=5, updates=4
@@ -84,6 +86,20 @@ def test_the_task_is_that_of_the_paper_on_digits(task):
     assert task.train.l2 == 0.0
     both = np.concatenate([task.train.features, task.test.features])
     assert len(np.unique(both, axis=0)) == 1797
+
+
+def test_training_images_are_drawn_by_the_seed(task):
+    def rows(problem):
+        return set(map(tuple, problem.features))
+
+    few = study.load(examples=50, seed=3)
+    assert few.train.features.shape == (50, 65)
+    assert rows(few.train) < rows(task.train)
+    np.testing.assert_array_equal(few.test.features, task.test.features)
+    more = study.load(examples=60, seed=3)  # the first of them are the same
+    np.testing.assert_array_equal(more.train.features[:50], few.train.features)
+    np.testing.assert_array_equal(more.train.labels[:50], few.train.labels)
+    assert rows(study.load(examples=50, seed=4).train) != rows(few.train)
 
 
 @pytest.mark.parametrize(("damping", "scale"), [(0.1, 1.0), (0.02, 3.0)])
@@ -176,17 +192,38 @@ def test_command_writes_its_files(tmp_path, capsys):
     assert json.loads((folder / "config.json").read_text())["config"]["updates"] == 4
     for name in ("errors.png", "maps.png"):
         assert (folder / name).stat().st_size > 10_000
-    page = (folder / "report.html").read_text()
-    assert "MNIST is not among the data sets" in page
+    page = html.unescape((folder / "report.html").read_text())
+    assert "897 training and 900 test images of scikit-learn's digits" in page
+    assert "650 parameters, where P1 has 1000 and 10000 images of MNIST" in page
     for text in (shown, page):
         assert "changes the error on training and test images" in text
     assert len((folder / "table.md").read_text().splitlines()) == 2 + 5
+
+
+def test_command_fits_what_was_prepared_on_disk(tmp_path):
+    prepare("mnist", tmp_path, {"train": 72, "test": 30})
+    folder = tmp_path / "run"
+    arguments = ["--dataset=mnist", f"--data-dir={tmp_path}", "--examples=40"]
+    arguments += ["--updates=20", "--num-steps=5", "--dampings", "0.1"]
+    arguments += ["--sharp-scales", "1", f"--out={folder}"]
+    assert main(["lanczos", *arguments]) == 0
+    page = (folder / "report.html").read_text()
+    assert "40 training and 30 test images of MNIST, 7850 parameters." in page
+    assert "logistic regression on mnist" in page
+    with open(folder / "runs.csv", newline="") as file:
+        descent, lanczos = csv.DictReader(file)
+    # ten classes by chance are 90 %; the label stands in the image as a bright row
+    assert float(lanczos["train_error"]) < 0.2
+    assert float(lanczos["test_error"]) < 0.6
+    assert float(lanczos["train_loss"]) < float(descent["train_loss"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--learning-rate=0"], ["--learning-rate must be above 0"]),
+        (["--examples=0"], ["--examples must be 1 or more", "got 0"]),
+        (["--dataset=mist"], ["--dataset", "'mist'", "fashion_mnist"]),
         (["--num-steps=0"], ["--num-steps must be 1 or more", "got 0"]),
         (["--updates=0"], ["--updates must be 1 or more"]),
         (["--dampings", "1", "0.1"], ["--dampings must increase", "got 1 0.1"]),

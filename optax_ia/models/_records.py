@@ -1,9 +1,17 @@
 """All records of the zoo by name."""
 
-from optax_ia.models._image_records import IMAGE_RECORDS
+from optax_ia.models._cifar_records import CIFAR_RECORDS
+from optax_ia.models._imagenet_records import IMAGENET_RECORDS
 from optax_ia.models._language_records import LANGUAGE_RECORDS
 from optax_ia.models._record import ModelRecord
+from optax_ia.models._small_records import SMALL_RECORDS
 
 RECORDS: dict[str, ModelRecord] = {
-    record.name: record for record in (*IMAGE_RECORDS, *LANGUAGE_RECORDS)
+    record.name: record
+    for record in (
+        *SMALL_RECORDS,
+        *CIFAR_RECORDS,
+        *IMAGENET_RECORDS,
+        *LANGUAGE_RECORDS,
+    )
 }

@@ -24,7 +24,7 @@ def list_models(pattern: str = "*", *, kind: str | None = None) -> list[str]:
 
     Example:
       >>> from optax_ia import models
-      >>> models.list_models("vgg_*")
+      >>> models.list_models("vgg_[st]*")
       ['vgg_small', 'vgg_tiny', 'vgg_tiny_plain']
     """
     return sorted(

@@ -74,6 +74,7 @@ def run_grid(
                         "optimizer": method.name,
                         "learning_rate": method.learning_rate,
                         "weight_decay": config.weight_decay,
+                        "damping": None,
                         "seed": seed,
                         "seconds": trace.seconds,
                         "commit": environment.commit(),

@@ -12,7 +12,16 @@ except ModuleNotFoundError as error:
         "optax_ia.models needs Flax: pip install 'optax-ia[flax]'", name="flax"
     ) from error
 
+from optax_ia.models._from_torch_roberta import roberta_from_torch as roberta_from_torch
 from optax_ia.models._record import ModelRecord as ModelRecord
+from optax_ia.models._regularised import LanguageOutput as LanguageOutput
+from optax_ia.models._regularised import (
+    activation_regularisation as activation_regularisation,
+)
+from optax_ia.models._wgan_losses import clip_weights as clip_weights
+from optax_ia.models._wgan_losses import critic_loss as critic_loss
+from optax_ia.models._wgan_losses import generator_loss as generator_loss
+from optax_ia.models._wgan_losses import gradient_penalty as gradient_penalty
 from optax_ia.models._zoo import count_parameters as count_parameters
 from optax_ia.models._zoo import create_model as create_model
 from optax_ia.models._zoo import get_model_record as get_model_record

@@ -20,7 +20,13 @@ import optax
 import optax_ia
 from experiments.checkpoints import Checkpoints
 from experiments.configs.settings import RunConfig, TaskConfig, check_task
-from experiments.data import Augment, Dataset, epoch_batches, load_dataset
+from experiments.data import (
+    Augment,
+    Dataset,
+    epoch_batches,
+    load_dataset,
+    with_cutout,
+)
 from experiments.errors import ExperimentError, unknown
 from experiments.loops.evaluation import candidates, score_splits
 from experiments.optimizers import build_optimizer
@@ -119,24 +125,31 @@ def load(config: TaskConfig) -> Dataset:
       ExperimentError: if a number is out of bounds or a name unknown.
     """
     check_task(config)
-    if config.model not in models.list_models():
-        raise unknown("model", config.model, models.list_models())
+    names = models.list_models(kind="image")
+    if config.model not in names:
+        raise unknown("model", config.model, names)
     data = load_dataset(config.dataset)
     if config.batch_size > len(data.train):
         raise ExperimentError(
             f"--batch-size must be at most {len(data.train)} (the training images of "
             f"{config.dataset}), got {config.batch_size}"
         )
-    return data
+    return dataclasses.replace(data, augment=with_cutout(data.augment, config.cutout))
 
 
 @functools.cache
-def _shared_model(name: str, num_classes: int) -> tuple[nn.Module, Callable[..., Any]]:
-    """A model and its ``apply``, one object each per name.
+def _shared_model(
+    name: str, num_classes: int, width: int | None
+) -> tuple[nn.Module, Callable[..., Any]]:
+    """A model and its ``apply``, one object each per name and width.
 
     Compiled programs are found again by the identity of what they were made from.
     """
-    model = models.create_model(name, num_classes=num_classes)
+    options = {} if width is None else {"width": width}
+    try:
+        model = models.create_model(name, num_classes=num_classes, **options)
+    except TypeError as error:
+        raise ExperimentError(f"{name} takes no --width: {error}") from error
     return model, model.apply
 
 
@@ -147,7 +160,7 @@ def _init_variables(model: nn.Module, key: jax.Array, images: jax.Array) -> Any:
 
 def init_state(config: RunConfig, data: Dataset, key: jax.Array) -> TrainState:
     """A fresh state; model and optimiser are the same objects for every seed."""
-    model, apply_fn = _shared_model(config.model, data.num_classes)
+    model, apply_fn = _shared_model(config.model, data.num_classes, config.width)
     variables = _init_variables(model, key, data.train.images[:1])
     shared = dataclasses.replace(config, seed=0)
     return TrainState.create(

@@ -23,6 +23,7 @@ from optax_ia.models._record import ModelRecord
 _KUANGLIU = "kuangliu/pytorch-cifar"
 _BEARPAW = "bearpaw/pytorch-classification"
 _SWA = "timgaripov/swa"
+_PYRAMID = "dyhan0920/PyramidNet-PyTorch, the authors'"
 
 _record = partial(ModelRecord, parameters_source=_KUANGLIU)
 
@@ -197,7 +198,7 @@ _RESIDUAL = (
 _pyramid = partial(
     _record,
     paper="Han et al. 2016; P3",
-    parameters_source="dyhan0920/PyramidNet-PyTorch, the authors'",
+    parameters_source=_PYRAMID,
 )
 _DENSE_AND_PYRAMIDAL = (
     _record(
@@ -213,18 +214,21 @@ _DENSE_AND_PYRAMIDAL = (
         _pyramidnet.pyramidnet110_a48,
         "Residual network of growing width, 110 layers, to 64 features.",
         parameters=1_772_706,
+        parameters_source=f"{_PYRAMID}; the paper prints 1.7M",
     ),
     _pyramid(
         "pyramidnet110_a84",
         _pyramidnet.pyramidnet110_a84,
         "Residual network of growing width, 110 layers, to 100 features.",
         parameters=3_904_446,
+        parameters_source=f"{_PYRAMID}; the paper prints 3.8M",
     ),
     _pyramid(
         "pyramidnet110_a270",
         _pyramidnet.pyramidnet110_a270,
         "Residual network of growing width, 110 layers, to 286 features.",
         parameters=28_485_477,
+        parameters_source=f"{_PYRAMID}; the paper prints 28.3M",
     ),
     _pyramid(
         "pyramidnet110_a270_bottleneck",

@@ -97,7 +97,7 @@ _RESNET = (
         "resnext50_32x4d",
         _resnext.resnext50_32x4d,
         "Residual network, 50 layers, 32 groups of 4 channels.",
-        paper="Xie et al. 2016; P0, P4",
+        paper="Xie et al. 2016; P4",
         parameters=25_028_904,
     ),
     _record(

@@ -180,13 +180,13 @@ class DropPath(nn.Module):
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
     """Maxima over square windows."""
-    pads = ((padding, padding), (padding, padding))
+    pads: Any = ((padding, padding), (padding, padding))
     return nn.max_pool(x, (window, window), (stride, stride), pads)
 
 
 def avg_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
     """Means over square windows; zeros that pad the image count."""
-    pads = ((padding, padding), (padding, padding))
+    pads: Any = ((padding, padding), (padding, padding))
     return nn.avg_pool(x, (window, window), (stride, stride), pads)
 
 

@@ -1,6 +1,7 @@
 """PyramidNets: the width grows at every block, not at every stage."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,7 @@ from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
 def pad_shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
     """Means of 2x2 pixels where the stride is 2, and channels of zeros at the end."""
     if stride == 2:
-        pads = [(0, size % 2) for size in x.shape[1:3]]
+        pads: Any = [(0, size % 2) for size in x.shape[1:3]]
         x = nn.avg_pool(x, (2, 2), (2, 2), pads, count_include_pad=False)
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))
 

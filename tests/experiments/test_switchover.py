@@ -214,7 +214,7 @@ def test_the_kept_results_are_as_the_lab_note_says():
         (["--sgd=-1"], ["--sgd", "above 0"]),
         (["--switches", "0.4", "0.2"], ["--switches must increase between 0 and 1"]),
         (["--drops", "1.5"], ["--drops must increase between 0 and 1"]),
-        (["--model=vgg16"], ["vgg16", "vgg_small"]),
+        (["--model=vgg17"], ["vgg17", "vgg_small"]),
     ],
 )
 def test_wrong_arguments_give_one_line(arguments, words, capsys):

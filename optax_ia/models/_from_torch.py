@@ -1,0 +1,166 @@
+"""Variables of a model from the weights of its PyTorch original."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from optax_ia.models._from_torch_roberta import roberta_from_torch
+from optax_ia.models._torch_layouts import LAYOUTS
+from optax_ia.models._vgg import VGG
+from optax_ia.models._zoo import (
+    abstract_variables,
+    create_model,
+    get_model_record,
+    list_models,
+)
+
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+_COUNTER = ".num_batches_tracked"
+
+
+class Leaf(NamedTuple):
+    """One array of ours and where PyTorch has it.
+
+    Attributes:
+      path: in our variables.
+      name: in the state dict.
+      shape: of theirs.
+      convert: makes ours of theirs.
+    """
+
+    path: tuple[str, ...]
+    name: str
+    shape: tuple[int, ...]
+    convert: Callable[[np.ndarray], np.ndarray]
+
+
+def _axes(rank: int) -> tuple[int, ...]:
+    """Their axes in our order: (out, in, height, width) to (height, width, in, out)."""
+    return {4: (2, 3, 1, 0), 2: (1, 0)}.get(rank, tuple(range(rank)))
+
+
+def _transposed(x: np.ndarray) -> np.ndarray:
+    return x.transpose(_axes(x.ndim))
+
+
+def _after_maps(channels: int, side: int) -> Callable[[np.ndarray], np.ndarray]:
+    """For a dense layer on flattened maps: theirs have the channels first."""
+
+    def convert(x: np.ndarray) -> np.ndarray:
+        maps = x.reshape(-1, channels, side, side)
+        return maps.transpose(2, 3, 1, 0).reshape(-1, len(x))
+
+    return convert
+
+
+def torch_leaves(name: str, **kwargs: Any) -> list[Leaf]:
+    """Every array of a model with its place in torchvision's state dict.
+
+    Args:
+      name: of a model with a torchvision layout.
+      **kwargs: attributes of the module.
+    """
+    model: nn.Module = create_model(name, **kwargs)
+    layout = LAYOUTS[name](model)
+    tree = abstract_variables(name, **kwargs)
+    flat: dict[tuple[str, ...], Any] = dict(traverse_util.flatten_dict(tree))
+    leaves = []
+    for path, leaf in flat.items():
+        _, *modules, last = path
+        shape = tuple(leaf.shape)
+        place = layout("/".join(modules))
+        theirs = [0] * len(shape)
+        for ours, axis in enumerate(_axes(len(shape))):
+            theirs[axis] = shape[ours]
+        convert = _transposed
+        if isinstance(model, VGG) and place == "classifier.0" and last == "kernel":
+            convert = _after_maps(model.stages[-1][-1], model.pool or 1)
+        leaves.append(Leaf(path, f"{place}.{_LEAVES[last]}", tuple(theirs), convert))
+    return leaves
+
+
+def _host_array(value: Any) -> np.ndarray:
+    """A float32 array on the host; a PyTorch tensor leaves its device and graph."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().float()
+    return np.asarray(value, np.float32)
+
+
+def _listed(what: str, names: Iterable[str]) -> list[str]:
+    names = sorted(names)
+    return [f"{what}: {', '.join(names)}"] if names else []
+
+
+def from_torch(
+    name: str, state_dict: Mapping[str, Any], **kwargs: Any
+) -> dict[str, Any]:
+    """Variables of a model from PyTorch weights; PyTorch itself is not needed.
+
+    Takes the state dicts of torchvision's VGG, ResNet, ResNeXt, DenseNet, MobileNetV2,
+    ShuffleNetV2, EfficientNet and Inception v3 for the models of the same names, and
+    of Hugging Face's ``RobertaForMaskedLM`` for the ``roberta_*`` models. In evaluation
+    the network then computes what the original computes; in train mode PyTorch's
+    running variances are unbiased and Flax's are not.
+
+    Args:
+      name: one of :func:`list_models`, in its ImageNet form.
+      state_dict: what ``state_dict()`` returns: names to PyTorch tensors, NumPy arrays
+        or anything that NumPy reads.
+      **kwargs: attributes of the module, as for :func:`create_model`, such as the
+        ``num_classes`` of a fine-tuned network, or ``aux=False`` for an Inception
+        without auxiliary head.
+
+    Returns:
+      ``{"params": ..., "batch_stats": ...}`` in float32, without the latter where there
+      is no batch normalisation.
+
+    Raises:
+      ValueError: if there is no layout for the model, or names are missing or
+        unexpected or arrays have other shapes; the message lists them all.
+
+    Example:
+      >>> from optax_ia import models
+      >>> try:
+      ...     models.from_torch("resnet18", {"fc.weight": [[0.0]]})
+      ... except ValueError as error:
+      ...     print(str(error)[:56])
+      the state dict does not fit resnet18; missing: bn1.bias,
+    """
+    if name.startswith("roberta") and name in list_models("roberta*"):
+        model: Any = create_model(name, **kwargs)
+        return {"params": roberta_from_torch(model, state_dict)}
+    get_model_record(name)
+    if name not in LAYOUTS:
+        known = ", ".join((*sorted(LAYOUTS), *list_models("roberta*")))
+        raise ValueError(f"no PyTorch layout for {name!r}; there is one for: {known}")
+    leaves = torch_leaves(name, **kwargs)
+    expected = {leaf.name for leaf in leaves}
+    given = {key for key in state_dict if not key.endswith(_COUNTER)}
+    wrong = []
+    variables = {}
+    for leaf in leaves:
+        if leaf.name not in given:
+            continue
+        value = _host_array(state_dict[leaf.name])
+        if value.shape != leaf.shape:
+            wrong.append(f"{leaf.name} is {value.shape}, not {leaf.shape}")
+            continue
+        variables[leaf.path] = jnp.asarray(leaf.convert(value))
+    problems = [
+        *_listed("missing", expected - given),
+        *_listed("unexpected", given - expected),
+        *_listed("of another shape", wrong),
+    ]
+    if problems:
+        raise ValueError(f"the state dict does not fit {name}; {'; '.join(problems)}")
+    return traverse_util.unflatten_dict(variables)

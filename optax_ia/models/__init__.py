@@ -13,7 +13,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 from optax_ia.models._from_torch import from_torch as from_torch
-from optax_ia.models._from_torch_roberta import roberta_from_torch as roberta_from_torch
 from optax_ia.models._record import ModelRecord as ModelRecord
 from optax_ia.models._regularised import LanguageOutput as LanguageOutput
 from optax_ia.models._regularised import (

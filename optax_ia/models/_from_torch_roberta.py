@@ -1,19 +1,11 @@
 """Hugging Face's RoBERTa weights as parameters of ours."""
 
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import traverse_util
-
 from optax_ia.models._roberta import RobertaForMaskedLM
-
-Path = tuple[str, ...]
+from optax_ia.models._torch_weights import Weight, converted
 
 _EMBEDDINGS = {
     "roberta.embeddings.word_embeddings": ("embeddings", "word"),
@@ -44,8 +36,8 @@ _TIED = {
 """Second names of shared weights: some files hold them, some do not."""
 
 
-def _names(layers: int) -> Iterator[tuple[str, Path, bool]]:
-    """Their name, our path, and whether the matrix is transposed."""
+def _weights(layers: int) -> Iterator[Weight]:
+    """All weights of a network with so many layers."""
     dense = {"lm_head.dense": ("head_dense",)}
     norms = dict(_NORMS)
     for index in range(layers):
@@ -53,34 +45,15 @@ def _names(layers: int) -> Iterator[tuple[str, Path, bool]]:
         dense |= {f"{theirs}.{k}": (ours, *v) for k, v in _LAYER_DENSE.items()}
         norms |= {f"{theirs}.{k}": (ours, v) for k, v in _LAYER_NORMS.items()}
     for theirs, ours in _EMBEDDINGS.items():
-        yield f"{theirs}.weight", (*ours, "embedding"), False
+        yield Weight(f"{theirs}.weight", (*ours, "embedding"))
     for theirs, ours in norms.items():
-        yield f"{theirs}.weight", (*ours, "scale"), False
-        yield f"{theirs}.bias", (*ours, "bias"), False
+        yield Weight(f"{theirs}.weight", (*ours, "scale"))
+        yield Weight(f"{theirs}.bias", (*ours, "bias"))
     for theirs, ours in dense.items():
-        yield f"{theirs}.weight", (*ours, "kernel"), True
-        yield f"{theirs}.bias", (*ours, "bias"), False
-    yield "lm_head.bias", ("decoder_bias",), False
-
-
-def _array(value: Any) -> np.ndarray:
-    """An array on the host; of a PyTorch parameter, without its graph."""
-    detach: Callable[[], Any] | None = getattr(value, "detach", None)
-    if detach is not None:
-        value = detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # which NumPy does not know
-            value = value.float()
-    return np.asarray(value)
-
-
-def _flat(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Our shape with the heads, an axis of their own, side by side as theirs."""
-    if path[-1] == "embedding":
-        return shape
-    if path[-1] != "kernel":
-        return (math.prod(shape),)
-    inputs = len(shape) - 1 if path[-2] == "out" else 1
-    return math.prod(shape[:inputs]), math.prod(shape[inputs:])
+        heads_in = ours[-1] == "out"  # heads stand apart here, side by side there
+        yield Weight(f"{theirs}.weight", (*ours, "kernel"), inputs=2 if heads_in else 1)
+        yield Weight(f"{theirs}.bias", (*ours, "bias"))
+    yield Weight("lm_head.bias", ("decoder_bias",))
 
 
 def roberta_from_torch(
@@ -99,52 +72,10 @@ def roberta_from_torch(
     Raises:
       ValueError: if names are missing or unexpected, which it lists, if shapes differ,
         or if the decoder's matrix is not that of the embedding.
-
-    Example:
-      >>> from optax_ia import models
-      >>> model = models.create_model("roberta_tiny")
-      >>> try:
-      ...     models.roberta_from_torch(model, {"lm_head.bias": [0.0] * 50})
-      ... except ValueError as error:
-      ...     print(str(error)[:60])
-      missing from the state_dict: lm_head.dense.bias, lm_head.den
     """
-    names = list(_names(model.num_layers))
-    given = {name for name in state_dict if not _BUFFERS.fullmatch(name)}
-    wanted = {name for name, _, _ in names}
-    problems = {
-        "missing from the state_dict": wanted - given,
-        "unexpected in the state_dict": given - wanted - set(_TIED),
+    state_dict = {
+        name: value
+        for name, value in state_dict.items()
+        if not _BUFFERS.fullmatch(name)
     }
-    lines = [
-        f"{what}: {', '.join(sorted(who))}" for what, who in problems.items() if who
-    ]
-    if lines:
-        raise ValueError("; ".join(lines) + ".")
-    for second, first in _TIED.items():
-        if second in given and not np.array_equal(
-            _array(state_dict[second]), _array(state_dict[first])
-        ):
-            raise ValueError(
-                f"{second} must equal {first}: the decoder is tied, but they differ."
-            )
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    variables = jax.eval_shape(
-        lambda key, tokens: nn.unbox(model.init(key, tokens, train=False)),
-        jax.random.key(0),
-        tokens,
-    )
-    shapes: dict[Path, Any] = dict(traverse_util.flatten_dict(variables["params"]))
-    params, wrong = {}, []
-    for name, path, transpose in names:
-        value, shape = _array(state_dict[name]), shapes[path].shape
-        expected = _flat(path, shape)
-        expected = expected[::-1] if transpose else expected
-        if value.shape != expected:
-            wrong.append(f"{name} is {value.shape} and should be {expected}")
-            continue
-        value = value.T if transpose else value
-        params[path] = jnp.asarray(value.reshape(shape), jnp.float32)
-    if wrong:
-        raise ValueError(f"shapes differ from the model's: {'; '.join(wrong)}.")
-    return traverse_util.unflatten_dict(params)
+    return converted(model, _weights(model.num_layers), state_dict, _TIED)

@@ -87,8 +87,8 @@ class EncoderLayer(nn.Module):
 class RobertaForMaskedLM(nn.Module):
     """RoBERTa with its masked language modelling head; the defaults are base's.
 
-    Weights of Hugging Face's ``RobertaForMaskedLM`` can be loaded, see
-    :func:`roberta_from_torch`.
+    Weights of Hugging Face's ``RobertaForMaskedLM`` can be loaded by
+    :func:`from_torch`.
 
     Attributes:
       vocab_size: number of tokens.

@@ -131,7 +131,8 @@ class LSTMLayer(nn.Module):
         kernel = drop(kernel).astype(gates.dtype)
         wide = jnp.promote_types(gates.dtype, jnp.float32)
         carry = LSTMCarry(carry.hidden.astype(gates.dtype), carry.cell.astype(wide))
-        return recurrence(gates + bias.astype(gates.dtype), kernel, carry, length)
+        gates = gates + bias.astype(gates.dtype)[None, None]
+        return recurrence(gates, kernel, carry, length)
 
 
 class AWDLSTM(RegularisedLanguageModel):

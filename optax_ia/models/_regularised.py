@@ -222,10 +222,13 @@ class RegularisedLanguageModel(nn.Module):
         raw, x = jnp.swapaxes(raw, 0, 1), jnp.swapaxes(x, 0, 1)
         if self.tied:
             bias = self.param(
-                "decoder_bias", nn.initializers.zeros_init(), (self.vocab_size,)
+                "decoder_bias",
+                nn.initializers.zeros_init(),
+                (self.vocab_size,),
+                jnp.float32,
             )
             outputs = embed.attend(x)
-            outputs = outputs + bias.astype(outputs.dtype)
+            outputs = outputs + bias.astype(outputs.dtype)[None, None]
         else:
             outputs = nn.Dense(
                 self.vocab_size, dtype=self.dtype, kernel_init=uniform, name="decoder"

@@ -222,9 +222,12 @@ class RobertaForMaskedLM(nn.Module):
         x = nn.gelu(dense(self.hidden_size, name="head_dense")(x), approximate=False)
         x = embeddings.decode(norm(name="head_norm")(x))
         bias = self.param(
-            "decoder_bias", nn.initializers.zeros_init(), (self.vocab_size,)
+            "decoder_bias",
+            nn.initializers.zeros_init(),
+            (self.vocab_size,),
+            jnp.float32,
         )
-        return logits(x + bias.astype(x.dtype))
+        return logits(x + bias.astype(x.dtype)[None, None])
 
 
 roberta_base = RobertaForMaskedLM

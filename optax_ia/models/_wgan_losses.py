@@ -152,9 +152,11 @@ def clip_weights(limit: float = 0.01) -> optax.GradientTransformationExtraArgs:
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         params = check_params("clip_weights", params)
-        moved = optax.apply_updates(params, updates)
-        inside = optax.projections.projection_box(moved, -limit, limit)
-        steps = optax.tree.sub(inside, params)
-        return jax.tree.map(lambda new, u: new.astype(u.dtype), steps, updates), state
+
+        def step(update, param):
+            inside = jnp.clip(param + update, -limit, limit)
+            return (inside - param).astype(update.dtype)
+
+        return jax.tree.map(step, updates, params), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

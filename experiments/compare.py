@@ -37,11 +37,11 @@ class Arguments(CompareConfig):
     """Train several optimisers with several seeds; write a table and a report."""
 
     preset: Annotated[
-        Literal["small", "second_order", "smoke"],
+        Literal["small", "second_order", "rmsgd", "smoke"],
         tyro.conf.arg(
             help="small: P0's six, minutes on two cores. second_order: K-FAC and "
-            "Shampoo beside SGD, Adam and Ranger (P2, fig. 19). smoke: seconds, a "
-            "check."
+            "Shampoo beside SGD, Adam and Ranger (P2, fig. 19). rmsgd: RMSGD beside "
+            "P4's baselines (table 1), with its step decay. smoke: seconds, a check."
         ),
     ] = "small"
     out: Path | None = None

@@ -97,6 +97,9 @@ def build_optimizer(
     keep their rate constant (P0 A.2), and so does a line search. Periods that mean an
     epoch are one: the growth of a line search's trials, the snapshots of SVRG.
 
+    With ``config.schedule`` "step" all that take a schedule follow P4's step decay
+    instead, averages included.
+
     Cached, so that runs which differ in nothing but their seed (give them seed 0
     here) share one transformation, and with it one compiled step.
 
@@ -110,9 +113,7 @@ def build_optimizer(
     name = config.optimizer
     record = registry.get_record(name)
     overrides: dict[str, Any] = {}
-    if "schedule" in record.exceptions:
-        schedule = config.learning_rate
-    elif not record.averages:
+    if not record.averages:
         schedule = optax_ia.linear_schedule(
             config.learning_rate, config.epochs, steps_per_epoch=steps_per_epoch
         )
@@ -126,6 +127,15 @@ def build_optimizer(
         overrides["every"] = steps_per_epoch
         if _takes(name, "patience"):
             overrides["patience"] = config.patience
+    if config.schedule == "step":
+        schedule = optax_ia.step_schedule(
+            config.learning_rate,
+            range(config.decay_every, config.epochs, config.decay_every),
+            scale=config.decay_factor,
+            steps_per_epoch=steps_per_epoch,
+        )
+    if "schedule" in record.exceptions:
+        schedule = config.learning_rate
     for period in ("steps_per_epoch", "snapshot_every"):
         if _takes(name, period):
             overrides[period] = steps_per_epoch

@@ -18,6 +18,7 @@ from experiments import environment
 from experiments.cli import command_to_resume, parse
 from experiments.configs.p0.digits import TUNE_PRESETS, TUNING_RECORD, TuneConfig
 from experiments.configs.p2 import second_order
+from experiments.configs.p4 import digits as p4
 from experiments.configs.settings import (
     DampedRates,
     Rates,
@@ -56,16 +57,20 @@ class Arguments(TuneConfig):
     """Try a grid of rates and decays on validation; the test set is not touched."""
 
     preset: Annotated[
-        Literal["small", "second_order"],
+        Literal["small", "second_order", "rmsgd"],
         tyro.conf.arg(
             help="small: the base optimisers of P0. second_order: Adam, Ranger, K-FAC "
-            "and Shampoo."
+            "and Shampoo. rmsgd: those of P4's table 1."
         ),
     ] = "small"
     out: Path = TUNING_RECORD
     """The record, a CSV file of one row per run; by default the preset's own."""
     resume: bool = False
     """Keep the record's rows and do the runs that are missing."""
+
+
+_RECORDS = {"second_order": second_order.TUNING_RECORD, "rmsgd": p4.TUNING_RECORD}
+"""The records of the presets but the first."""
 
 
 def plan(config: TuneConfig) -> list[RunConfig]:
@@ -232,7 +237,7 @@ def show(rows: list[Row], console: Console) -> None:
         table.add_row(
             point.optimizer,
             f"{rates.learning_rate:g}",
-            f"{rates.weight_decay:g}",
+            "–" if rates.weight_decay is None else f"{rates.weight_decay:g}",
             damping,
             f"{100 * point.accuracy:.2f}",
             f"{point.loss:.4f}",
@@ -256,7 +261,7 @@ def main(arguments: Sequence[str]) -> int:
         default = Arguments(
             **fields_of(preset, TuneConfig),
             preset=parsed.preset,
-            out=second_order.TUNING_RECORD,
+            out=_RECORDS[parsed.preset],
         )
         parsed = parse(Arguments, arguments, command="tune", default=default)
     runs = plan(parsed)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from typing import Any
+from typing import Any, Literal
 
 from experiments.errors import ExperimentError
 
@@ -26,6 +26,16 @@ class TaskConfig:
     """Evaluations without improvement that gadam_auto waits for (P0: 10)."""
     clip_norm: float | None = None
     """Clip gradients to this global norm; P0 does not clip."""
+    schedule: Literal["paper", "step"] = "paper"
+    """paper: P0's, eq. 12 without and eq. 13 with averaging. step: P4's step decay."""
+    decay_every: int = 25
+    """Epochs between two steps of the step decay (P4: 25 of 250)."""
+    decay_factor: float = 0.5
+    """What each of them multiplies the rate by (P4: 0.5)."""
+    cutout: int = 0
+    """Side of the square that is cut out of each training image; 0 cuts none."""
+    width: int | None = None
+    """Channels of the first stage, of networks that have a choice; None: their own."""
 
     @property
     def averaging_epoch(self) -> int:
@@ -52,9 +62,15 @@ class RunConfig(TaskConfig):
     def to_json(self) -> str:
         """The configuration on one line, with sorted keys."""
         fields = dataclasses.asdict(self)
-        if self.damping is None:  # most have none, and records of theirs name none
-            del fields["damping"]
+        for field in dataclasses.fields(self):
+            if field.name in _LATER and fields[field.name] == field.default:
+                del fields[field.name]
         return json.dumps(fields, sort_keys=True)
+
+
+_LATER = ("damping", "schedule", "decay_every", "decay_factor", "cutout", "width")
+"""Fields that records from before them do not name; they are left out at their default.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +79,8 @@ class Rates:
 
     learning_rate: float
     """Initial learning rate."""
-    weight_decay: float
-    """Weight decay, in the optimiser's own sense."""
+    weight_decay: float | None
+    """Weight decay, in the optimiser's own sense; None leaves the registry's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +125,11 @@ def check_task(config: TaskConfig) -> None:
     )
     if config.clip_norm is not None:
         _check("clip_norm", config.clip_norm, "above 0", _positive)
+    _check("decay_every", config.decay_every, "at least 1", lambda value: value >= 1)
+    _check("decay_factor", config.decay_factor, "above 0", _positive)
+    _check("cutout", config.cutout, "0 or more", lambda value: value >= 0)
+    if config.width is not None:
+        _check("width", config.width, "at least 1", lambda value: value >= 1)
 
 
 def check_rates(

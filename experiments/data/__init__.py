@@ -1,6 +1,8 @@
 """Data sets for the experiments, by name; the default ones need no download."""
 
+from experiments.data._augment import cutout as cutout
 from experiments.data._augment import random_shift as random_shift
+from experiments.data._augment import with_cutout as with_cutout
 from experiments.data._dataset import Augment as Augment
 from experiments.data._dataset import Dataset as Dataset
 from experiments.data._dataset import Split as Split
@@ -14,10 +16,12 @@ __all__ = [
     "Augment",
     "Dataset",
     "Split",
+    "cutout",
     "epoch_batches",
     "epoch_draws",
     "epoch_order",
     "list_datasets",
     "load_dataset",
     "random_shift",
+    "with_cutout",
 ]

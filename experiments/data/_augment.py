@@ -5,6 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from experiments.data._dataset import Augment
+
 
 @functools.partial(jax.jit, static_argnames="padding")
 def random_shift(
@@ -34,3 +36,56 @@ def random_shift(
         return jax.lax.dynamic_slice(image, start, (height, width, channels))
 
     return jax.vmap(crop)(padded, corners)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def cutout(key: jax.Array, images: jax.typing.ArrayLike, *, size: int) -> jax.Array:
+    """Sets a square of each image to zero, at a place drawn for it alone.
+
+    The centre is anywhere in the image, so that the square may reach beyond its border
+    and hide less. Zero is the mean of normalised images.
+
+    Args:
+      key: a PRNG key; the same key and batch give the same result.
+      images: ``(batch, height, width, channels)``.
+      size: side of the square, in pixels.
+
+    Returns:
+      Images of the same shape and dtype.
+
+    References:
+      DeVries and Taylor, `Improved Regularization of Convolutional Neural Networks with
+      Cutout <https://arxiv.org/abs/1708.04552>`_, 2017; P4, table 8.
+    """
+    images = jnp.asarray(images)
+    batch, height, width, _ = images.shape
+    centres = jax.random.randint(key, (batch, 2), 0, jnp.array([[height, width]]))
+
+    def hidden(length: int, centre: jax.Array) -> jax.Array:
+        offset = jnp.arange(length)[None] - (centre[:, None] - size // 2)
+        return (offset >= 0) & (offset < size)
+
+    rows, columns = hidden(height, centres[:, 0]), hidden(width, centres[:, 1])
+    inside = rows[:, :, None] & columns[:, None, :]
+    return jnp.where(inside[..., None], jnp.zeros_like(images), images)
+
+
+@functools.cache
+def with_cutout(augment: Augment, size: int) -> Augment:
+    """An augmentation followed by :func:`cutout`; itself if ``size`` is 0.
+
+    Args:
+      augment: comes first.
+      size: side of the square, in pixels.
+
+    Returns:
+      The same object for the same arguments, which compiled steps are found by.
+    """
+    if size == 0:
+        return augment
+
+    def augment_and_cut(key: jax.Array, images: jax.typing.ArrayLike) -> jax.Array:
+        first, second = jax.random.split(key)
+        return cutout(second, augment(first, images), size=size)
+
+    return augment_and_cut

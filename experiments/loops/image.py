@@ -101,7 +101,7 @@ def train_step(
 
 
 @functools.cache
-def _full_batches(name: str, batch_size: int) -> FullBatches:
+def full_batches(name: str, batch_size: int) -> FullBatches:
     """All training batches of a data set, always in the same order."""
     split = load_dataset(name).train
     return functools.partial(epoch_batches, split, batch_size, seed=0, epoch=0)
@@ -252,9 +252,9 @@ def run(
     steps_per_epoch = len(data.train) // config.batch_size
     first = step = int(state.step)
     needs = registry.get_record(config.optimizer).needs
-    full_batches = None
+    every_batch = None
     if "full_gradient" in needs:
-        full_batches = _full_batches(config.dataset, config.batch_size)
+        every_batch = full_batches(config.dataset, config.batch_size)
     compile_seconds = training_seconds = 0.0
     while step < config.epochs * steps_per_epoch and not _wants_stop(state):
         epoch, done = divmod(step, steps_per_epoch)
@@ -271,7 +271,7 @@ def run(
                 labels,
                 augment=data.augment,
                 needs=needs,
-                full_batches=full_batches,
+                full_batches=every_batch,
             )
             if step == first:
                 jax.block_until_ready(totals)

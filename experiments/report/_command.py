@@ -15,6 +15,7 @@ from rich.table import Table
 from experiments.cli import parse
 from experiments.configs.p0 import digits
 from experiments.configs.p2 import second_order
+from experiments.configs.p4 import digits as p4
 from experiments.errors import ExperimentError
 from experiments.files import write_atomically
 from experiments.report import _figures, _page
@@ -31,8 +32,8 @@ mean, which resamples seeds only: the test set is the same in all of them, and f
 handful of seeds the interval is too narrow. The test set was evaluated once per run, at
 its end. Rates and decays were chosen on validation, for the optimisers without
 averaging; those with it took over their base's. The columns on the right are what the
-papers report: P0 for VGG-16, P2 for ResNet-18 after 40 epochs, on their own tasks; they
-are no target for this one. Seconds include evaluation every epoch and, in a process's
+papers report: P0 for VGG-16, P2 for ResNet-18 after 40 epochs, P4 for ResNet-18 after
+250, on their own tasks; they are no target for this one. Seconds include evaluation every epoch and, in a process's
 first run of an optimiser, compilation; steps per second are of training alone, and so
 are the seconds on the axis of a figure."""
 
@@ -67,7 +68,7 @@ def _lines(folder: RunFolder) -> list[Line]:
 def _note(folder: RunFolder) -> str:
     """The lab note of the comparison that has most of the folder's optimisers."""
     names = set(folder.config.get("optimizers", ()))
-    notes = (digits, second_order)
+    notes = (digits, second_order, p4)
     nearest = max(notes, key=lambda note: len(names & set(note.OPTIMIZERS)))
     return inspect.getdoc(nearest) or ""
 
@@ -122,7 +123,7 @@ def show(folder: RunFolder, console: Console) -> None:
       folder: whose.
       console: where to.
     """
-    # Narrow enough for 80 characters; the page has rates, decays and seeds too.
+    # Narrow enough for 80 characters; the page has rates, decays, seeds and P4 too.
     table = Table(
         title="Test accuracy in %: mean ± deviation over seeds,\n"
         "[95 % bootstrap interval of the mean]",
@@ -137,7 +138,7 @@ def show(folder: RunFolder, console: Console) -> None:
     table.add_column("P0, VGG-16:\nCIFAR-10\nCIFAR-100", justify="right", no_wrap=True)
     table.add_column("P2:\nCIFAR\n-100", justify="right", no_wrap=True)
     for line in _lines(folder):
-        name, _, _, _, iterate, average, seconds, speed, *paper, p2 = cells(line)
+        name, _, _, _, iterate, average, seconds, speed, *paper, p2, _ = cells(line)
         p0 = "\n".join(paper) if line.reported else "–"
         table.add_row(name, iterate, average, seconds, speed, p0, p2)
     console.print(table)

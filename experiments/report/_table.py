@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.configs.p0.digits import REPORTED
 from experiments.configs.p2.second_order import REPORTED as P2_REPORTED
+from experiments.configs.p4.digits import REPORTED as P4_REPORTED
 from experiments.statistics import Summary, summarise
 
 Row = dict[str, Any]
@@ -103,6 +104,7 @@ HEADER = (
     "P0,\nCIFAR-10",
     "P0,\nCIFAR-100",
     "P2,\nCIFAR-100",
+    "P4,\nCIFAR-100",
 )
 
 
@@ -128,4 +130,5 @@ def cells(line: Line) -> tuple[str, ...]:
         "–" if speed is None else f"{speed:.0f}",
         *(line.reported or ("–", "–")),
         P2_REPORTED.get(line.optimizer, "–"),
+        P4_REPORTED.get(line.optimizer, "–"),
     )

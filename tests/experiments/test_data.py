@@ -85,3 +85,37 @@ def test_random_shift_is_pure_and_shifts_by_at_most_the_padding(digits):
 def test_unknown_data_set_names_the_choices():
     with pytest.raises(ExperimentError, match="unknown dataset 'cifar'.*: digits, "):
         data.load_dataset("cifar")
+
+
+def test_cutout_hides_one_square_and_nothing_else():
+    images = np.ones((200, 8, 10, 2), np.float32)
+    cut = np.asarray(data.cutout(jax.random.key(0), images, size=4))
+    assert cut.dtype == images.dtype
+    hidden = cut[..., 0] == 0
+    np.testing.assert_array_equal(hidden, cut[..., 1] == 0)
+    sizes = set()
+    for mask in hidden:
+        rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
+        # a whole rectangle: what is hidden is the product of its rows and columns
+        assert mask.sum() == len(rows) * len(columns)
+        assert np.ptp(rows) == len(rows) - 1
+        assert np.ptp(columns) == len(columns) - 1
+        sizes.add((len(rows), len(columns)))
+    # whole inside, cut off at the border, and never larger or gone
+    assert {height for height, _ in sizes} == {2, 3, 4}
+    assert {width for _, width in sizes} == {2, 3, 4}
+    # every pixel's turn comes
+    assert hidden.any(0).all()
+    assert not hidden.all(0).any()
+
+
+def test_cutout_comes_after_the_augmentation_and_is_one_object():
+    assert data.with_cutout(data.random_shift, 0) is data.random_shift
+    both = data.with_cutout(data.random_shift, 3)
+    assert both is data.with_cutout(data.random_shift, 3)
+    images = np.ones((5, 8, 8, 1), np.float32)
+    key = jax.random.key(1)
+    found = np.asarray(both(key, images))
+    np.testing.assert_array_equal(found, both(key, images))
+    assert (found == 0).sum(axis=(1, 2, 3)).max() <= 9
+    assert (found == 0).any(axis=(1, 2, 3)).all()

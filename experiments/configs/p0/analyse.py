@@ -34,12 +34,16 @@ Hours: 0.05 on two cores for a run of ``compare``. Commands::
 
   python -m experiments analyse RUN
   python -m experiments analyse RUN --optimizer swa --seed 1
+  python -m experiments analyse RUN --statistics kept --max-loss 1
 """
 
 import dataclasses
 import math
+from typing import Literal
 
 from experiments.errors import ExperimentError
+
+Scale = Literal["linear", "log"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,16 @@ class AnalyseConfig:
     """Steps from the centre of a surface to each edge."""
     surface_reach: float = 1.0
     """What is at the edges, in units of the filters' norms."""
+    statistics: Literal["estimated", "kept"] = "estimated"
+    """Batch statistics along the line and on the surfaces: estimated anew at every
+    point, or kept from the last iterate (line) and from the centre (surface)."""
+    line_scale: Scale = "linear"
+    """Scale of the line's losses and errors."""
+    surface_scale: Scale = "log"
+    """Scale of the surface's losses."""
+    max_loss: float | None = None
+    """Losses above this one are not drawn on surfaces, which so show what is low (P2
+    cuts at 0.1 to 10, mostly at 1.5); None draws all."""
     draw_seed: int = 0
     """Of the random vectors and directions."""
 
@@ -92,7 +106,8 @@ def check(config: AnalyseConfig) -> None:
         if value < bound:
             flag = "--" + name.replace("_", "-")
             raise ExperimentError(f"{flag} must be at least {bound}, got {value}")
-    if not 0 < config.surface_reach < math.inf:
-        raise ExperimentError(
-            f"--surface-reach must be above 0 and finite, got {config.surface_reach}"
-        )
+    for name in ("surface_reach", "max_loss"):
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            flag = "--" + name.replace("_", "-")
+            raise ExperimentError(f"{flag} must be above 0 and finite, got {value}")

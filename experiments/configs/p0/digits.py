@@ -48,6 +48,7 @@ import dataclasses
 from pathlib import Path
 
 from experiments.configs.p2 import second_order
+from experiments.configs.p4 import digits as p4
 from experiments.configs.settings import DampedRates, Rates, TaskConfig
 
 OPTIMIZERS = ("sgd", "swa", "adamw", "padamw", "gadam", "gadamx")
@@ -88,12 +89,21 @@ class CompareConfig(TaskConfig):
     """For kfac; chosen by tune."""
     shampoo: Rates = second_order.SHAMPOO
     """For shampoo; chosen by tune."""
+    others: dict[str, Rates] = dataclasses.field(
+        default_factory=lambda: {
+            name: rates for name, rates in p4.RATES.items() if name not in _OWN
+        }
+    )
+    """For the others of P4's table 1; chosen by tune, with its step decay."""
 
     @property
     def tuned(self) -> dict[str, Rates]:
         """The tuned rates by name of the base optimiser."""
-        names = ("sgd", "adamw", "padamw", "adam", "ranger", "kfac", "shampoo")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in _OWN} | self.others
+
+
+_OWN = ("sgd", "adamw", "padamw", "adam", "ranger", "kfac", "shampoo")
+"""Optimisers whose rates are a field of the comparison."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +131,10 @@ class TuneConfig(TaskConfig):
     """Dampings of kfac."""
     shampoo_rates: tuple[float, ...] = ()
     """Learning rates of shampoo, without decay."""
+    others: tuple[tuple[str, float], ...] = ()
+    """More optimisers, each with a learning rate: `adamp 0.001 adamp 0.01`."""
+    others_decay: float = p4.DECAY
+    """The decay of these, each in its own sense."""
 
     def grid(self) -> list[tuple[str, Rates]]:
         """Every base optimiser with every rate and decay in its own sense."""
@@ -144,12 +158,19 @@ class TuneConfig(TaskConfig):
             for rate in self.kfac_rates
             for damping in self.kfac_dampings
         ]
+        points += [(name, Rates(rate, self.others_decay)) for name, rate in self.others]
         return points
 
 
 PRESETS = {
     "small": CompareConfig(),
     "second_order": CompareConfig(optimizers=second_order.OPTIMIZERS),
+    "rmsgd": CompareConfig(
+        optimizers=p4.OPTIMIZERS,
+        sgd=p4.RATES["sgd"],
+        adam=p4.RATES["adam"],
+        **p4.TASK,
+    ),
     "smoke": CompareConfig(
         model="vgg_tiny", epochs=2, seeds=(0, 1), optimizers=("sgd", "gadamx")
     ),
@@ -161,5 +182,8 @@ TUNE_PRESETS = {
         adamw_rates=(),
         padamw_rates=(),
         **second_order.GRID,
+    ),
+    "rmsgd": TuneConfig(
+        sgd_rates=(), adamw_rates=(), padamw_rates=(), others=p4.GRID, **p4.TASK
     ),
 }

@@ -1,0 +1,1 @@
+"""P4: Hosseini, Tuli, Plataniotis, Exploiting Explainable Metrics for Augmented SGD."""

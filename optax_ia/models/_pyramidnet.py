@@ -16,7 +16,8 @@ def pad_shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
     """Means of 2x2 pixels where the stride is 2, and channels of zeros at the end."""
     if stride == 2:
         pads: Any = [(0, size % 2) for size in x.shape[1:3]]
-        x = nn.avg_pool(x, (2, 2), (2, 2), pads, count_include_pad=False)
+        pooled = nn.avg_pool(x, (2, 2), (2, 2), pads, count_include_pad=False)
+        x = pooled.astype(x.dtype)  # the counts are of the widest type
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, features - x.shape[-1])))
 
 

@@ -1,47 +1,15 @@
-"""Every model of the zoo: shapes, parameter counts, statistics, errors."""
+"""Names, records, options and errors of the zoo; the first VGGs as they were."""
 
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from optax_ia import models
-
-# Counted by hand: 9*in*out per convolution, 2*out per normalisation, the head.
-PARAMETERS = {
-    "vgg_small": 9 * (16 + 16 * 16 + 16 * 32 + 32 * 32)
-    + 2 * (16 + 16 + 32 + 32)
-    + 2 * 2 * 32 * 10
-    + 10,
-    "vgg_tiny": 9 * (4 + 4 * 8) + 2 * (4 + 8) + 2 * 2 * 8 * 10 + 10,
-    # a bias per channel in place of the normalisation's two numbers
-    "vgg_tiny_plain": 9 * (4 + 4 * 8) + (4 + 8) + 2 * 2 * 8 * 10 + 10,
-}
-
-
-def test_every_model_has_a_count():
-    assert sorted(PARAMETERS) == models.list_models()
-
-
-@pytest.mark.parametrize("name", sorted(PARAMETERS))
-def test_shapes_and_parameter_count(name):
-    model = models.create_model(name)
-    images = jnp.zeros((3, 8, 8, 1), jnp.float32)
-    variables = jax.eval_shape(
-        lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
-    )
-    normalised = "plain" not in name
-    assert set(variables) == {"params", *(["batch_stats"] if normalised else [])}
-    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    assert count == PARAMETERS[name]
-    logits = jax.eval_shape(
-        lambda v, x: model.apply(v, x, train=False), variables, images
-    )
-    assert logits.shape == (3, 10)
-    assert logits.dtype == jnp.float32
 
 
 def test_batch_statistics_move_in_train_mode_only():
@@ -78,11 +46,119 @@ def test_without_normalisation_an_image_does_not_depend_on_its_batch():
     assert jax.tree.leaves(variables["params"]["ConvBlock_1"]["Conv_0"]["bias"])
 
 
-def test_patterns_and_unknown_name():
-    assert models.list_models("*tiny") == ["vgg_tiny"]
+def test_the_first_vggs_keep_their_paths():
+    """Saved runs hold them."""
+    images = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32)
+    variables = jax.eval_shape(
+        models.create_model("vgg_small").init, jax.random.key(0), images
+    )
+    assert {
+        "/".join(key.key for key in path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(variables)
+    } == {
+        *[f"params/ConvBlock_{index}/Conv_0/kernel" for index in range(4)],
+        *[
+            f"{kind}/ConvBlock_{index}/BatchNorm_0/{leaf}"
+            for index in range(4)
+            for kind, leaf in (
+                ("params", "scale"),
+                ("params", "bias"),
+                ("batch_stats", "mean"),
+                ("batch_stats", "var"),
+            )
+        ],
+        "params/Dense_0/kernel",
+        "params/Dense_0/bias",
+    }
+
+
+def test_patterns_and_kinds():
+    assert models.list_models("vgg*tiny*") == ["vgg_tiny", "vgg_tiny_plain"]
+    assert models.list_models("resnet??") == [
+        *("resnet18", "resnet20", "resnet32", "resnet34"),
+        *("resnet44", "resnet50", "resnet56"),
+    ]
+    everything = models.list_models()
+    images = models.list_models(kind="image")
+    assert set(images) < set(everything)
+    assert "autoencoder" in everything
+    assert "autoencoder" not in images
+    assert models.list_models("no*") == []
+
+
+def test_records_say_what_a_model_is():
+    record = models.get_model_record("resnet18_cifar")
+    assert record.defaults["stem"] == "cifar"
+    assert record.defaults["num_classes"] == 10
+    assert record.input_shape == (32, 32, 3)
+    assert models.get_model_record("mlp").defaults == {}
+    for name in models.list_models():
+        record = models.get_model_record(name)
+        assert record.name == name
+        assert record.summary.endswith(".")
+        if record.kind == "image":
+            assert record.paper or "tiny" in name or name in ("vgg_small", "mlp")
+        assert (record.parameters is None) or record.parameters_source
+
+
+def test_unknown_name():
     with pytest.raises(ValueError, match="unknown model 'resnet'.*vgg_small, vgg_tiny"):
         models.create_model("resnet")
-    assert models.get_model_record("vgg_small").summary
+    with pytest.raises(ValueError, match="unknown model 'resnet'"):
+        models.count_parameters("resnet")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet18", {"num_classes": 0}, "num_classes must be >= 1, got 0"),
+        ("resnet18", {"stem": "mnist"}, "stem must be one of 'cifar', 'imagenet'"),
+        ("resnet20", {"shortcut": "B"}, "shortcut must be one of 'projection', 'pad'"),
+        ("densenet121", {"dropout": 1.0}, "dropout must be < 1"),
+        ("autoencoder", {"dropout": -0.1}, "dropout must be >= 0"),
+        ("preresnet110", {"depth": 111}, r"depth must be 9 n \+ 2.*got 111"),
+        ("preresnet110", {"block": "wide"}, "block must be one of"),
+        ("wide_resnet28_10", {"depth": 27}, r"depth must be 6 n \+ 4, got 27"),
+        ("wide_resnet28_10", {"widen": 0}, "widen must be >= 1"),
+        ("pyramidnet110_a48", {"alpha": -1}, "alpha must be >= 0"),
+        ("pyramidnet110_a48", {"depth": 12}, r"depth must be 6 n \+ 2"),
+        ("mobilenet_v2", {"width": 0}, "width must be > 0"),
+        ("efficientnet_b0", {"stochastic_depth": 1}, "stochastic_depth must be < 1"),
+        ("efficientnet_b0", {"depth": -1.0}, "depth must be > 0"),
+        ("inception_v3", {"width": 0}, "width must be > 0"),
+    ],
+)
+def test_wrong_options(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        models.create_model(name, **options)
+
+
+def test_the_auxiliary_head_says_which_images_it_needs():
+    model = models.create_model("inception_v3")
+    images = jax.ShapeDtypeStruct((1, 96, 96, 3), jnp.float32)
+    with pytest.raises(ValueError, match=r"17x17.*got 4x4: set aux=False"):
+        jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def test_zero_init_begins_as_the_shortcuts():
+    plain = models.create_model("resnet_tiny", zero_init=False)
+    model = models.create_model("resnet_tiny", zero_init=True)
+    images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3), jnp.float32)
+    variables = jax.jit(model.init, static_argnames="train")(
+        jax.random.key(0), images, train=False
+    )
+    params = variables["params"]
+    assert not params["stage1_block1"]["norm2"]["scale"].any()
+    assert params["stage1_block1"]["norm1"]["scale"].all()
+    apply = jax.jit(plain.apply, static_argnames="train")
+    logits = apply(variables, images, train=False)
+    params["stage1_block1"]["conv1"]["kernel"] *= 2.0
+    np.testing.assert_array_equal(logits, apply(variables, images, train=False))
+
+
+def test_records_make_linen_modules():
+    for name in models.list_models():
+        assert isinstance(models.create_model(name), nn.Module)
 
 
 def test_missing_flax_names_the_command():

@@ -9,7 +9,7 @@ import numpy as np
 from optax_ia._src import checks
 from optax_ia.curvature._lanczos import lanczos
 from optax_ia.curvature._operator import Operator, check_real
-from optax_ia.curvature._trace import rademacher_like
+from optax_ia.curvature._trace import probes
 
 
 class SpectralDensity(NamedTuple):
@@ -101,12 +101,11 @@ def spectral_density(
     if sigma is not None:
         checks.check_number("sigma", sigma, above=0)
     nodes, weights = [], []
-    for probe_key in jax.random.split(key, num_probes):
-        probe = rademacher_like(probe_key, params)
+    for probe, probe_key in probes(key, num_probes, params):
         values, vectors = lanczos(operator, probe, num_steps, key=probe_key).eigh()
-        nodes.append(values)
-        weights.append(vectors[0] ** 2)
-    nodes, weights = jnp.stack(nodes), jnp.stack(weights)
+        nodes.append(np.asarray(values))
+        weights.append(np.asarray(vectors)[0] ** 2)
+    nodes, weights = np.stack(nodes), np.stack(weights)
     low, high = float(nodes.min()), float(nodes.max())
     if sigma is None:
         # one eigenvalue alone has no range but rounding: a width in its own units
@@ -114,14 +113,18 @@ def spectral_density(
         resolved = high - low > 1e3 * float(jnp.finfo(nodes.dtype).eps) * largest
         sigma = (high - low) / 100 if resolved else 0.01 * largest or 0.01
     grid = np.linspace(low - 5 * sigma, high + 5 * sigma, num_points)
-    scaled = (grid[:, None] - np.asarray(nodes, float).ravel()) / sigma
+    scaled = (grid[:, None] - nodes.astype(float).ravel()) / sigma
     kernel = np.exp(-(scaled**2) / 2) / (sigma * np.sqrt(2 * np.pi))
-    density = kernel @ np.asarray(weights, float).ravel() / num_probes
+    density = kernel @ weights.astype(float).ravel() / num_probes
     dtype = nodes.dtype
     return SpectralDensity(
-        nodes=nodes,
-        weights=weights,
-        grid=jnp.asarray(grid, dtype),
-        density=jnp.asarray(density, dtype),
-        sigma=jnp.asarray(sigma, dtype),
+        *jax.device_put(
+            (
+                nodes,
+                weights,
+                grid.astype(dtype),
+                density.astype(dtype),
+                np.asarray(sigma, dtype),
+            )
+        )
     )

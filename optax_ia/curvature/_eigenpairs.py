@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optax_ia._src import checks
-from optax_ia.curvature._lanczos import combine, lanczos, random_like, vdot
+from optax_ia.curvature._lanczos import drawn_like, lanczos, row, row_as, vdot
 from optax_ia.curvature._operator import Operator, check_real
 
 
@@ -79,30 +79,48 @@ def top_eigenpairs(
     if num_steps is None:
         num_steps = 2 * k + 40
     checks.check_integer("num_steps", num_steps, minimum=k)
-    found = lanczos(operator, random_like(key, params), num_steps, key=key)
-    values, vectors = found.eigh()
+    found = lanczos(operator, drawn_like(key, params), num_steps, key=key)
+    values, weights = (np.asarray(part) for part in found.eigh())
     order = {
-        "magnitude": np.argsort(-np.abs(np.asarray(values)), kind="stable"),
-        "largest": np.argsort(-np.asarray(values), kind="stable"),
-        "smallest": np.argsort(np.asarray(values), kind="stable"),
+        "magnitude": np.argsort(-np.abs(values), kind="stable"),
+        "largest": np.argsort(-values, kind="stable"),
+        "smallest": np.argsort(values, kind="stable"),
     }[which][:k]
-    pairs = [combine(found.basis, vectors[:, index]) for index in order]
-    residuals = []
-    for index, vector in zip(order, pairs, strict=True):
-        like = jax.tree.map(lambda v, p: v.astype(p.dtype), vector, params)
-        error = jax.tree.map(
-            lambda value, v, scale=values[index]: value.astype(v.dtype) - scale * v,
-            operator(like),
-            vector,
-        )
-        residuals.append(jnp.sqrt(vdot(error, error)))
-    residuals = jnp.stack(residuals)
-    return Eigenpairs(
-        eigenvalues=values[order],
-        eigenvectors=jax.tree.map(lambda *rows: jnp.stack(rows), *pairs),
-        residuals=residuals,
-        converged=residuals <= tol * jnp.abs(values).max(),
+    vectors = _combined(found.basis, weights[:, order])
+    residuals = np.stack(
+        [
+            _residual(
+                operator(row_as(vectors, index, params)),
+                vectors,
+                jnp.asarray(index),
+                value,
+            )
+            for index, value in enumerate(values[order])
+        ]
     )
+    converged = residuals <= tol * np.abs(values).max()
+    found, residuals, converged = jax.device_put((values[order], residuals, converged))
+    return Eigenpairs(found, vectors, residuals, converged)
+
+
+@jax.jit
+def _combined(basis: Any, weights: jax.Array) -> Any:
+    """The sums of a basis's rows by the columns of weights, shape (m, k)."""
+
+    def combined(q):
+        rows = weights.T.astype(q.dtype) @ q.reshape(q.shape[0], -1)
+        return rows.reshape(-1, *q.shape[1:])
+
+    return jax.tree.map(combined, basis)
+
+
+@jax.jit
+def _residual(value: Any, vectors: Any, index: jax.Array, scale: Any) -> jax.Array:
+    """How far a product is from a multiple of the vector that it is of."""
+    error = jax.tree.map(
+        lambda x, v: x.astype(v.dtype) - scale * v, value, row(vectors, index)
+    )
+    return jnp.sqrt(vdot(error, error))
 
 
 def spectral_norm(
@@ -130,6 +148,6 @@ def spectral_norm(
       >>> print(f"{norm:.4f}")
       3.0000
     """
-    start = random_like(key, check_real(params))
+    start = drawn_like(key, check_real(params))
     found = lanczos(operator, start, num_steps, key=key)
-    return jnp.abs(found.eigh()[0]).max()
+    return jax.device_put(np.abs(np.asarray(found.eigh()[0])).max())

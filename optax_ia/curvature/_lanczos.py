@@ -41,7 +41,8 @@ class LanczosResult(NamedTuple):
         matrix = np.diag(alpha) + np.diag(beta, 1) + np.diag(beta, -1)
         values, vectors = np.linalg.eigh(matrix)
         dtype = self.alpha.dtype
-        return jnp.asarray(values, dtype), jnp.asarray(vectors, dtype)
+        # put rather than made an array: there is nothing to compile
+        return jax.device_put((values.astype(dtype), vectors.astype(dtype)))
 
 
 def vdot(a: Any, b: Any) -> jax.Array:
@@ -81,12 +82,15 @@ def combine(basis: Any, weights: jax.Array) -> Any:
     )
 
 
+def _projected(basis: Any, vector: Any) -> Any:
+    """A vector without its part in the span of a basis, up to rounding."""
+    along = combine(basis, coefficients(basis, vector))
+    return jax.tree.map(jnp.subtract, vector, along)
+
+
 def orthogonalised(basis: Any, vector: Any) -> Any:
     """A vector without its part in the span of a basis; twice is enough."""
-    for _ in range(2):
-        along = combine(basis, coefficients(basis, vector))
-        vector = jax.tree.map(jnp.subtract, vector, along)
-    return vector
+    return _projected(basis, _projected(basis, vector))
 
 
 def random_like(key: jax.Array, tree: Any) -> Any:
@@ -151,19 +155,35 @@ def advance(state: Iteration, product: Any, j: jax.Array, key: jax.Array) -> Ite
     """
     product = wide(product)
     alpha = vdot(row(state.basis, j), product)
-    left = orthogonalised(state.basis, product)
-    beta = jnp.sqrt(vdot(left, left))
-    scale = jnp.maximum(state.scale, jnp.maximum(jnp.abs(alpha), beta))
+    largest = jnp.maximum(state.scale, jnp.abs(alpha))
     # a product is known to rounding, relative to the operator's norm
     num_steps = state.alpha.shape[0]
     tiny = 10 * jnp.finfo(alpha.dtype).eps * num_steps**0.5
-    exhausted = beta <= tiny * scale
-    fresh = jax.lax.cond(
-        exhausted,
-        lambda: orthogonalised(state.basis, random_like(key, left)),
-        lambda: left,
-    )
-    norm = jnp.sqrt(vdot(fresh, fresh))
+
+    def unfinished(carry):
+        _, _, _, exhausted, passes = carry
+        return (passes < 2) | (exhausted & (passes < 4))
+
+    def once_more(carry):
+        vector, norm, beta, exhausted, passes = carry
+        vector = jax.lax.cond(
+            passes == 2, lambda v: random_like(key, v), lambda v: v, vector
+        )
+        vector = _projected(state.basis, vector)
+        norm = jnp.sqrt(vdot(vector, vector))
+        # twice is enough; a random vector that replaces what is left is no product
+        judged = passes == 1
+        beta = jnp.where(judged, norm, beta)
+        exhausted = jnp.where(
+            judged, norm <= tiny * jnp.maximum(largest, norm), exhausted
+        )
+        return vector, norm, beta, exhausted, passes + 1
+
+    # a loop, so that the projection is compiled once and not four times
+    zero = jnp.zeros_like(alpha)
+    start = (product, zero, zero, jnp.zeros([], bool), jnp.zeros([], jnp.int32))
+    fresh, norm, beta, exhausted, _ = jax.lax.while_loop(unfinished, once_more, start)
+    scale = jnp.maximum(largest, beta)
     following = jnp.minimum(j + 1, num_steps - 1)
     last = j + 1 >= num_steps
 
@@ -183,9 +203,32 @@ def advance(state: Iteration, product: Any, j: jax.Array, key: jax.Array) -> Ite
     )
 
 
-_advance = jax.jit(advance, donate_argnums=0)
-_begin = jax.jit(begin, static_argnums=1)
-_row = jax.jit(row)
+@functools.partial(jax.jit, donate_argnums=0)
+def _step(state: Iteration, product: Any, j: jax.Array, key: jax.Array) -> Iteration:
+    return advance(state, product, j, jax.random.fold_in(key, j))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _begin(v0: Any, num_steps: int) -> tuple[Iteration, jax.Array]:
+    return begin(v0, num_steps), jnp.sqrt(vdot(v0, v0))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _row_as(basis: Any, j: jax.Array, dtypes: tuple[Any, ...]) -> Any:
+    leaves, treedef = jax.tree.flatten(row(basis, j))
+    return treedef.unflatten(
+        leaf.astype(dtype) for leaf, dtype in zip(leaves, dtypes, strict=True)
+    )
+
+
+def row_as(basis: Any, j: int, like: Any) -> Any:
+    """One vector of a basis, in the dtypes of a tree."""
+    dtypes = tuple(jnp.result_type(leaf) for leaf in jax.tree.leaves(like))
+    return _row_as(basis, jnp.asarray(j), dtypes)
+
+
+drawn_like = jax.jit(random_like)
+"""The same as :func:`random_like`, compiled as one program."""
 
 
 def lanczos(
@@ -237,24 +280,24 @@ def lanczos(
     checks.check_integer("num_steps", num_steps, minimum=1)
     dimension = Operator(operator, check_real(v0)).dimension
     num_steps = min(int(num_steps), dimension)
-    norm = float(jnp.sqrt(vdot(v0, v0)))
+    key = jax.random.key(0) if key is None else key
+    state, start = _begin(v0, num_steps)
+    norm = float(start)
     if not norm > 0 or not np.isfinite(norm):
         raise ValueError(f"v0 must be finite and not zero, got norm {norm}.")
-    key = jax.random.key(0) if key is None else key
-    state = _begin(v0, num_steps)
     for j in range(num_steps):
-        vector = jax.tree.map(lambda q, v: q.astype(v.dtype), _row(state.basis, j), v0)
-        step_key = jax.random.fold_in(key, j)
-        state = _advance(state, operator(vector), jnp.asarray(j), step_key)
-    if not bool(jnp.isfinite(state.alpha).all() & jnp.isfinite(state.beta).all()):
+        product = operator(row_as(state.basis, j, v0))
+        state = _step(state, product, jnp.asarray(j), key)
+    alpha, beta = np.asarray(state.alpha), np.asarray(state.beta)
+    if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
         raise ValueError(
             "the operator's products must be finite, got NaN or infinity: is the loss?"
         )
     return LanczosResult(
         alpha=state.alpha,
-        beta=state.beta[:-1],
+        beta=jax.device_put(beta[:-1]),
         basis=state.basis,
-        residual=state.beta[-1],
+        residual=jax.device_put(beta[-1]),
         num_steps=num_steps,
         breakdowns=int(state.breakdowns),
     )

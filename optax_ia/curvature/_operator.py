@@ -51,6 +51,26 @@ def _check_like(vector: Any, params: Any) -> None:
             )
 
 
+def flattened(tree: Any, dtype: Any = float) -> np.ndarray:
+    """All entries of a tree in one vector of NumPy's, leaf by leaf."""
+    leaves = jax.tree.leaves(tree)
+    return np.concatenate([np.asarray(leaf).astype(dtype).ravel() for leaf in leaves])
+
+
+def unflattened(flat: Any, like: Any) -> Any:
+    """The tree of a vector's entries, with the shapes and dtypes of another."""
+    leaves, treedef = jax.tree.flatten(like)
+    ends = np.cumsum([math.prod(jnp.shape(leaf)) for leaf in leaves])
+    parts = np.split(np.asarray(flat).ravel(), ends[:-1])
+    # shaped, cast and put by NumPy: else each shape is a program of its own
+    return jax.device_put(
+        treedef.unflatten(
+            part.reshape(jnp.shape(leaf)).astype(jnp.result_type(leaf))
+            for part, leaf in zip(parts, leaves, strict=True)
+        )
+    )
+
+
 class Operator:
     """A symmetric linear map on trees like the parameters, given by its product.
 
@@ -172,18 +192,11 @@ class Operator:
         """
         from scipy.sparse.linalg import LinearOperator
 
-        leaves, treedef = jax.tree.flatten(self.params)
-        sizes = [math.prod(jnp.shape(leaf)) for leaf in leaves]
+        leaves = jax.tree.leaves(self.params)
         dtype = np.result_type(*(leaf.dtype for leaf in leaves), np.float32)
 
         def product(flat):
-            parts = np.split(np.asarray(flat).ravel(), np.cumsum(sizes)[:-1])
-            vector = [
-                jnp.asarray(part.reshape(jnp.shape(leaf)), leaf.dtype)
-                for part, leaf in zip(parts, leaves, strict=True)
-            ]
-            value = jax.tree.leaves(self(treedef.unflatten(vector)))
-            return np.concatenate([np.ravel(leaf).astype(dtype) for leaf in value])
+            return flattened(self(unflattened(flat, self.params)), dtype)
 
         shape = (self.dimension, self.dimension)
         # SciPy's annotations want the shape as a type parameter

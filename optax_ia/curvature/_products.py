@@ -315,10 +315,11 @@ def gradient_covariance_operator(
         value = _gradient(params, batch, loss_fn=whole)
         mean = _scaled(weight, value) if mean is None else _added(mean, weight, value)
 
-    def apply(vector):
-        along = vdot(mean, vector)
-        return jax.tree.map(
-            lambda s, m: s - along.astype(m.dtype) * m, second(vector), mean
-        )
+    return Operator(lambda vector: _centred(second(vector), mean, vector), params)
 
-    return Operator(apply, params)
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _centred(product: Any, mean: Any, vector: Any) -> Any:
+    """A product of the second moment, less that of the mean's outer product."""
+    along = vdot(mean, vector)
+    return jax.tree.map(lambda s, m: s - along.astype(m.dtype) * m, product, mean)

@@ -1,15 +1,17 @@
 """Trace and Frobenius norm from products with random vectors."""
 
+import itertools
+import math
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from optax_ia._src import checks
 from optax_ia.curvature._lanczos import vdot
-from optax_ia.curvature._operator import Operator, check_real
+from optax_ia.curvature._operator import Operator, check_real, flattened, unflattened
 
 
 class Estimate(NamedTuple):
@@ -27,13 +29,32 @@ class Estimate(NamedTuple):
 def rademacher_like(key: jax.Array, tree: Any) -> Any:
     """A tree of random signs with the shapes and dtypes of another."""
     leaves, treedef = jax.tree.flatten(tree)
-    keys = jax.random.split(key, len(leaves))
+    # one draw for all: a generator for each leaf takes seconds to compile
+    sizes = [math.prod(jnp.shape(leaf)) for leaf in leaves]
+    flat = jax.random.rademacher(key, (sum(sizes),), jnp.int8)
+    ends = list(itertools.accumulate(sizes))
     return treedef.unflatten(
-        jax.random.rademacher(k, jnp.shape(leaf), jnp.result_type(leaf))
-        for k, leaf in zip(keys, leaves, strict=True)
+        flat[end - size : end].reshape(jnp.shape(leaf)).astype(jnp.result_type(leaf))
+        for size, end, leaf in zip(sizes, ends, leaves, strict=True)
     )
 
 
+@jax.jit
+def _probe(keys: jax.Array, index: jax.Array, tree: Any) -> tuple[Any, jax.Array]:
+    return rademacher_like(keys[index], tree), keys[index]
+
+
+def probes(key: jax.Array, count: int, tree: Any) -> Iterator[tuple[Any, jax.Array]]:
+    """Trees of random signs like another, each with the key it was drawn by."""
+    keys = jax.random.split(key, count)
+    for index in range(count):
+        yield _probe(keys, jnp.asarray(index), tree)
+
+
+_dot = jax.jit(vdot)
+
+
+@jax.jit
 def _estimate(samples: list[Any]) -> Estimate:
     values = jnp.stack(samples)
     count = values.shape[0]
@@ -90,29 +111,28 @@ def trace(
     checks.check_choice("method", method, ("hutchinson", "hutch++"))
     least = 3 if method == "hutch++" else 1
     checks.check_integer("num_probes", num_probes, minimum=least)
-    keys = jax.random.split(key, num_probes)
+    drawn = (probe for probe, _ in probes(key, num_probes, params))
     if method == "hutchinson":
-        probes = (rademacher_like(k, params) for k in keys)
-        return _estimate([vdot(probe, operator(probe)) for probe in probes])
-    return _hutch_plus_plus(operator, params, keys)
+        return _estimate([_dot(probe, operator(probe)) for probe in drawn])
+    return _hutch_plus_plus(operator, params, drawn, num_probes)
 
 
-def _hutch_plus_plus(operator: Operator, params: Any, keys: jax.Array) -> Estimate:
-    _, unravel = ravel_pytree(params)
-    third = min(len(keys) // 3, operator.dimension)
-    sketch = [
-        ravel_pytree(operator(rademacher_like(k, params)))[0] for k in keys[:third]
-    ]
-    q = np.linalg.qr(np.stack([np.asarray(s, float) for s in sketch], axis=1))[0]
+def _hutch_plus_plus(
+    operator: Operator, params: Any, drawn: Iterator[Any], num_probes: int
+) -> Estimate:
+    third = min(num_probes // 3, operator.dimension)
+    first = itertools.islice(drawn, third)
+    sketch = [flattened(operator(probe)) for probe in first]
+    q = np.linalg.qr(np.stack(sketch, axis=1))[0]
 
     def product(flat):
-        like = unravel(jnp.asarray(flat, ravel_pytree(params)[0].dtype))
-        return np.asarray(ravel_pytree(operator(like))[0], float)
+        return flattened(operator(unflattened(flat, params)))
 
     exact = sum(float(column @ product(column)) for column in q.T)
     rest = []
-    for k in keys[2 * third :]:
-        probe = np.asarray(ravel_pytree(rademacher_like(k, params))[0], float)
+    # another third went into the products with q
+    for drawn_probe in itertools.islice(drawn, third, None):
+        probe = flattened(drawn_probe)
         probe = probe - q @ (q.T @ probe)
         rest.append(jnp.asarray(probe @ product(probe)))
     found = _estimate(rest)
@@ -149,10 +169,14 @@ def frobenius_norm(
     operator = Operator(operator, check_real(params))
     checks.check_integer("num_probes", num_probes, minimum=1)
     samples = []
-    for probe_key in jax.random.split(key, num_probes):
-        value = operator(rademacher_like(probe_key, params))
-        samples.append(vdot(value, value))
-    squared = _estimate(samples)
+    for probe, _ in probes(key, num_probes, params):
+        value = operator(probe)
+        samples.append(_dot(value, value))
+    return _root(_estimate(samples))
+
+
+@jax.jit
+def _root(squared: Estimate) -> Estimate:
+    """The root of an estimate, its error carried over."""
     norm = jnp.sqrt(squared.mean)
-    error = squared.standard_error / jnp.where(norm > 0, 2 * norm, 1)
-    return Estimate(norm, error)
+    return Estimate(norm, squared.standard_error / jnp.where(norm > 0, 2 * norm, 1))

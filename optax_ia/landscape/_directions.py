@@ -1,5 +1,6 @@
 """Directions in which a loss is looked at."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from optax_ia._src import checks
 from optax_ia._src.paths import path_string
 from optax_ia._src.types import Mask
+from optax_ia.curvature._lanczos import random_like
 from optax_ia.curvature._operator import check_real
 
 
@@ -118,18 +120,24 @@ def directions(
     check_real(params)
     checks.check_choice("kind", kind, ("random", "filter", "layer"))
     checks.check_integer("num", num, minimum=1)
+    ignored = tuple(_ignored(params, ignore))
+    return _drawn(key, params, kind=kind, num=num, ignored=ignored)
+
+
+@functools.partial(jax.jit, static_argnames=("kind", "num", "ignored"))
+def _drawn(key, params, *, kind, num, ignored):
     leaves, treedef = jax.tree.flatten(params)
-    ignored = _ignored(params, ignore)
     weights = [
         jnp.zeros_like(wide(leaf)) if skip else wide(leaf)
         for leaf, skip in zip(leaves, ignored, strict=True)
     ]
     found = []
     for direction_key in jax.random.split(key, num):
-        keys = jax.random.split(direction_key, len(leaves))
         drawn = [
-            jnp.zeros_like(w) if skip else jax.random.normal(k, w.shape, w.dtype)
-            for k, w, skip in zip(keys, weights, ignored, strict=True)
+            jnp.zeros_like(w) if skip else d
+            for d, w, skip in zip(
+                random_like(direction_key, weights), weights, ignored, strict=True
+            )
         ]
         if kind == "random":
             scaled = _scaled_whole(drawn, weights)

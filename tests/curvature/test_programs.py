@@ -136,13 +136,42 @@ def test_estimates_over_eight_devices_equal_one(mesh):
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
 
 
+def test_first_calls_compile_a_handful_of_programs_whatever_the_tree():
+    rng = np.random.default_rng(0)
+    shapes = [(2 + i, 3) for i in range(10)] + [(5 + i,) for i in range(10)]
+    stretch = [jnp.asarray(rng.uniform(1, 2, shape)) for shape in shapes]
+    product = jax.jit(lambda v: jax.tree.map(jnp.multiply, stretch, v))
+    calls = {
+        # the first vector, begin, a row, a step, its number; eigenvectors, one of
+        # them, a residual
+        "top": lambda: curvature.top_eigenpairs(product, stretch, 2, key=KEY),
+        # the keys, a probe, an inner product, the mean
+        "trace": lambda: curvature.trace(product, stretch, 4, key=KEY),
+        "frobenius": lambda: curvature.frobenius_norm(product, stretch, 4, key=KEY),
+        "hutch++": lambda: curvature.trace(
+            product, stretch, 9, key=KEY, method="hutch++"
+        ),
+    }
+    # else what earlier tests compiled would not count; later ones would pay for it:
+    # this one and the next are the last
+    jax.clear_caches()
+    product(stretch)
+    counts = {}
+    for name, call in calls.items():
+        with counted() as count:
+            found = call()
+        counts[name] = count.programs
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    # 190, 69, 74 and 54 when each leaf's arithmetic was a program of its own
+    assert 0 < counts["top"] <= 8
+    assert all(0 < counts[name] <= 5 for name in ("trace", "frobenius", "hutch++"))
+
+
 def test_compilations_do_not_depend_on_the_number_of_steps():
     stretch = jnp.linspace(-1.0, 1.0, 60)
     product = jax.jit(lambda v: stretch * v)
     counts = []
     for steps in (5, 50):
-        # else what earlier tests compiled would not count; later ones would pay for it:
-        # this one is the last
         jax.clear_caches()
         with counted() as count:
             curvature.lanczos(product, stretch, steps).eigh()

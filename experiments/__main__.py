@@ -1,10 +1,15 @@
 """``python -m experiments COMMAND``: finds the command and reports its errors."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from experiments.errors import ExperimentError, unknown
+
+# Decompositions inside JAX are OpenBLAS's, whose threads wait for one another where
+# cores are shared: tens of milliseconds for a matrix of 30. It reads this when loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # The modules are imported when they are called for: some take seconds.
 COMMANDS = {
@@ -14,6 +19,7 @@ COMMANDS = {
     "report": "make the table and the report of a run folder again",
     "benchmarks": "time one update of every optimiser against its peers",
     "methods": "print the table of methods",
+    "models": "print the table of networks, with sizes and costs",
     "theory": "noise of iterates and averages on the noisy quadratic of P0, theorem 1",
     "trajectories": "paths of every optimiser on P2's Beale and Schubert functions",
     "switchover": "when SWATS leaves Adam for SGD, and what that changes (P3)",
@@ -21,6 +27,7 @@ COMMANDS = {
     "variance_reduction": "SVRG and SGD on a convex problem, to rounding (P2, 4.3.1)",
     "lanczos": "LanczosOPT over damping and sharp scale, on a convex problem (P1, 4)",
     "damping": "Adam, AdamW or K-FAC over rate and damping, spectral norms (P1, 5)",
+    "quality": "quality of the weights beside generalisation (P4, fig. 2)",
     "analyse": "spectrum, landscape and diversity of a finished run (P0, P1)",
 }
 

@@ -89,7 +89,24 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
 
 
 def abstract_variables(name: str, **kwargs: Any) -> Any:
-    """Shapes and dtypes of a model's variables, with nothing computed."""
+    """Shapes and dtypes of a model's variables, with nothing computed.
+
+    Args:
+      name: one of :func:`list_models`.
+      **kwargs: attributes of the module, as for :func:`create_model`.
+
+    Returns:
+      The tree that ``init`` returns, of :class:`jax.ShapeDtypeStruct`.
+
+    Raises:
+      ValueError: if there is no such model.
+
+    Example:
+      >>> from optax_ia import models
+      >>> variables = models.abstract_variables("resnet50")
+      >>> variables["params"]["head"]["kernel"].shape
+      (2048, 1000)
+    """
     record = get_model_record(name)
     model = create_model(name, **kwargs)
     example = jnp.zeros((1, *record.input_shape), record.input_dtype)

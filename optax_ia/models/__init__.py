@@ -22,6 +22,7 @@ from optax_ia.models._wgan_losses import clip_weights as clip_weights
 from optax_ia.models._wgan_losses import critic_loss as critic_loss
 from optax_ia.models._wgan_losses import generator_loss as generator_loss
 from optax_ia.models._wgan_losses import gradient_penalty as gradient_penalty
+from optax_ia.models._zoo import abstract_variables as abstract_variables
 from optax_ia.models._zoo import count_parameters as count_parameters
 from optax_ia.models._zoo import create_model as create_model
 from optax_ia.models._zoo import get_model_record as get_model_record

@@ -77,6 +77,19 @@ class Points:
     variables: dict[str, dict[str, Any]]
     prepare: Callable[[Any], Any]
 
+    def statistics(self, name: str, *, kept: bool) -> Callable[[Any], Any]:
+        """What gives statistics near one of the points.
+
+        Args:
+          name: of the point.
+          kept: whether to give that point's own everywhere, rather than estimates.
+
+        Returns:
+          A function of parameters.
+        """
+        own = self.variables[name]["batch_stats"]
+        return (lambda params: own) if kept else self.prepare
+
 
 ITERATE, AVERAGE = "last iterate", "average"
 

@@ -4,6 +4,9 @@ import dataclasses
 import inspect
 import json
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from experiments import environment
 from experiments.analyse import _figures
@@ -38,17 +41,27 @@ _SPECTRUM = (
     "peak at 0 and long tails is none: the fit then shrinks into the peak and leaves "
     "nearly all nodes outside, which says that and nothing else."
 )
-_LINE = (
-    "Batch statistics are estimated anew at every point, on augmented training "
-    "batches, so the loss at the iterate's end may differ a little from the table's, "
-    "which has its running statistics."
-)
+_LINE = {
+    "estimated": (
+        "Batch statistics are estimated anew at every point, on augmented training "
+        "batches, so the loss at the iterate's end may differ a little from the "
+        "table's, which has its running statistics."
+    ),
+    "kept": (
+        "Batch statistics are the last iterate's at every point, also at the average, "
+        "to which they do not belong: the table has estimates for it."
+    ),
+}
 _SURFACE = (
     "Two random directions, each filter scaled to the norm of the filter of the "
-    "weights; biases and scales of normalisation stay. Statistics are estimated anew "
-    "at every point. Both panels have the same random numbers and one scale; a "
-    "coordinate of 1 is as long as the weights."
+    "weights; biases and scales of normalisation stay. {statistics} All panels have "
+    "the same random numbers and one scale; a coordinate of 1 is as long as the "
+    "weights.{clipped}"
 )
+_SURFACE_STATISTICS = {
+    "estimated": "Statistics are estimated anew at every point.",
+    "kept": "Statistics are those of the centre at every point.",
+}
 _DIVERSITY = (
     "Between the softmax outputs of all pairs of collected iterates, averaged over "
     "the images of the test split (as P0 does; no label is used). The ensemble "
@@ -60,8 +73,36 @@ _RATES = (
 )
 
 
+def _bounds(found: Analysis) -> tuple[float, float] | None:
+    """The losses that are drawn of surfaces; None for all."""
+    highest = found.config.max_loss
+    lowest = min(float(np.nanmin(plane.losses)) for plane in found.surfaces.values())
+    return None if highest is None or highest <= lowest else (0.0, highest)
+
+
+def _about_surface(found: Analysis) -> str:
+    """How the surfaces were made, and what of them is not seen."""
+    highest, clipped = found.config.max_loss, ""
+    if _bounds(found) is not None:
+        clipped = (
+            f" Losses above {highest:g} are white in the contours and cut off above "
+            "the surfaces."
+        )
+    elif highest is not None:
+        clipped = f" No loss is below {highest:g}: all are drawn."
+    statistics = _SURFACE_STATISTICS[found.config.statistics]
+    return _SURFACE.format(statistics=statistics, clipped=clipped)
+
+
 def _figures_of(found: Analysis) -> dict[str, bytes]:
     """The PNG files by name."""
+    config = found.config
+    log_line = config.line_scale == "log"
+    around: Any = {
+        "log": config.surface_scale == "log",
+        "bounds": _bounds(found),
+        "label": "training loss",
+    }
     marks = {"iterate": 0.0, "average": 1.0}
     error = found.lines["validation error"]
     percent = Line(error.coordinates, 100 * error.losses)
@@ -70,16 +111,15 @@ def _figures_of(found: Analysis) -> dict[str, bytes]:
     figures = {
         "spectrum.png": _figures.spectrum(found.sharpness),
         "line_loss.png": _landscape_figures.line(
-            {"training loss": loss}, marks=marks, label="training loss",
-            coordinate=coordinate,
+            {"training loss": loss}, log=log_line, marks=marks,
+            label="training loss", coordinate=coordinate,
         ),
         "line_error.png": _landscape_figures.line(
-            {"validation error": percent}, marks=marks,
+            {"validation error": percent}, log=log_line, marks=marks,
             label="validation error (%)", coordinate=coordinate,
         ),
-        "surface.png": _landscape_figures.contour(
-            found.surfaces, log=True, label="training loss"
-        ),
+        "surface.png": _landscape_figures.contour(found.surfaces, **around),
+        "surface_3d.png": _landscape_figures.surface(found.surfaces, **around),
     }  # fmt: skip
     many = found.ensemble
     if many.symmetric_kl is not None and many.total_variation is not None:
@@ -114,9 +154,14 @@ def _sections(found: Analysis, figures: dict[str, bytes]) -> list[tuple[str, str
         ),
         (
             "Between the two",
-            pictures("line_loss.png", "line_error.png") + _page.paragraph(_LINE),
+            pictures("line_loss.png", "line_error.png")
+            + _page.paragraph(_LINE[found.config.statistics]),
         ),
-        ("Around each", pictures("surface.png") + _page.paragraph(_SURFACE)),
+        (
+            "Around each",
+            pictures("surface.png", "surface_3d.png")
+            + _page.paragraph(_about_surface(found)),
+        ),
     ]
     if "diversity.png" in figures:
         iterate, average = (

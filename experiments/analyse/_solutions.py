@@ -47,16 +47,16 @@ def lines(
       advance: called at each point, twice.
 
     Returns:
-      The lines by name, ``training loss`` and ``validation error``; statistics are
-      estimated anew at every point.
+      The lines by name, ``training loss`` and ``validation error``.
     """
     start, end = (points.variables[name]["params"] for name in (ITERATE, AVERAGE))
     direction = landscape.between(start, end)[0]
     apply_fn = trained.state.apply_fn
+    statistics = points.statistics(ITERATE, kept=config.statistics == "kept")
 
     def prepare(params):
         advance()
-        return points.prepare(params)
+        return statistics(params)
 
     def along(function, split):
         return landscape.line(
@@ -99,13 +99,14 @@ def surface(
       advance: called at each point.
 
     Returns:
-      The losses; statistics are estimated anew at every point.
+      The losses.
     """
     params = points.variables[name]["params"]
+    statistics = points.statistics(name, kept=config.statistics == "kept")
 
     def prepare(place):
         advance()
-        return points.prepare(place)
+        return statistics(place)
 
     key = jax.random.fold_in(jax.random.key(config.draw_seed), 4)
     return landscape.surface(

@@ -178,7 +178,8 @@ def findings(found: Analysis) -> list[str]:
 
 def _fresh(found: Analysis) -> str:
     """What the last iterate gives with statistics as the average has them."""
-    if not jax.tree.leaves(found.trained.state.batch_stats):
+    estimated = found.config.statistics == "estimated"
+    if not (estimated and jax.tree.leaves(found.trained.state.batch_stats)):
         return ""
     here = list(map(float, found.lines["training loss"].coordinates)).index(0.0)
     loss, error = (

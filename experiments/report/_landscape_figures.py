@@ -32,6 +32,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 _MAP = "viridis"
 _MAX_COLUMNS = 3
 _LEVELS = 16
+_MAX_TICKS = 6
 _STYLE: Any = {"font.size": 9, "axes.titlesize": 10}  # matplotlib types the keys
 
 
@@ -245,6 +246,16 @@ def contour(
         return _finish(figure)
 
 
+def _sparse_log_ticks(limits: tuple[float, float]) -> np.ndarray:
+    """Round losses for a short axis: few enough that their labels do not touch."""
+    for subs in ((1.0, 2.0, 5.0), (1.0,)):
+        ticks = np.asarray(LogLocator(subs=subs, numticks=30).tick_values(*limits))
+        ticks = ticks[(ticks >= limits[0]) & (ticks <= limits[1])]
+        if len(ticks) <= _MAX_TICKS:
+            return ticks
+    return ticks[:: -(-len(ticks) // _MAX_TICKS)]
+
+
 def surface(
     surfaces: Mapping[str, Surface],
     *,
@@ -289,9 +300,7 @@ def surface(
             axes.yaxis.set_major_locator(MaxNLocator(3))
             axes.zaxis.set_major_locator(MaxNLocator(4))
             if log:
-                locator = LogLocator(subs=(1.0, 2.0, 5.0))
-                ticks = np.asarray(locator.tick_values(*limits))
-                ticks = ticks[(ticks >= limits[0]) & (ticks <= limits[1])]
+                ticks = _sparse_log_ticks(limits)
                 axes.set_zticks(np.log10(ticks), [_plain(tick) for tick in ticks])
             axes.set_title(name)
             axes.view_init(elev=32, azim=-55)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import html
 import io
 import json
 import re
@@ -23,8 +24,10 @@ from experiments.analyse._network import (
     loss_of,
     points_of,
 )
+from experiments.analyse._report import write
 from experiments.analyse._run import choose, run_of, train_again
 from experiments.analyse._sharpness import damping_of, measure, num_products, ratio
+from experiments.analyse._solutions import line_coordinates, lines, surface
 from experiments.analyse._table import findings, rows_of
 from experiments.configs.p0.analyse import PRESETS
 from experiments.data import load_dataset
@@ -164,6 +167,70 @@ def test_landscapes_pass_through_both_points(analysed, trained, data):
     assert analysed.surfaces[AVERAGE].losses.shape == (3, 3)
 
 
+def test_kept_statistics_are_those_of_the_origin(analysed, trained, data):
+    gadam = trained["gadam"]
+    points = points_of(gadam, data)
+    config = dataclasses.replace(SMOKE, statistics="kept")
+    calls = []
+
+    def count():
+        calls.append(None)
+
+    between = lines(gadam, data, points, config, count)
+    assert len(calls) == 2 * len(line_coordinates(config))
+    places = list(np.asarray(between["training loss"].coordinates))
+    here, there = places.index(0.0), places.index(1.0)
+    wanted = analysed.scores[ITERATE]
+    found = {name: np.asarray(line.losses) for name, line in between.items()}
+    assert found["training loss"][here] == pytest.approx(wanted["train_loss"], rel=1e-5)
+    error = found["validation error"][here]
+    assert error == pytest.approx(wanted["validation_error"], abs=1e-6)
+    mixed = {
+        "params": points.variables[AVERAGE]["params"],
+        "batch_stats": points.variables[ITERATE]["batch_stats"],
+    }
+    loss, _ = evaluate(gadam.state.apply_fn, mixed, data.train)
+    assert found["training loss"][there] == pytest.approx(loss, rel=1e-4)
+    assert loss != pytest.approx(analysed.scores[AVERAGE]["train_loss"], rel=1e-2)
+    plane = surface(ITERATE, gadam, data, points, config, count)
+    centre = float(np.asarray(plane.losses)[1, 1])
+    assert centre == pytest.approx(wanted["train_loss"], rel=1e-5)
+    # estimated anew they are others, also where the weights are the same
+    fresh = float(np.asarray(analysed.surfaces[ITERATE].losses)[1, 1])
+    assert fresh != pytest.approx(centre, rel=1e-3)
+
+
+def test_scales_and_bounds_are_those_asked_for(analysed, tmp_path):
+    def drawn(**changes):
+        config = dataclasses.replace(SMOKE, **changes)
+        path = tmp_path / "-".join(map(str, changes.values()))
+        said = write(path, tmp_path, dataclasses.replace(analysed, config=config))
+        page = html.unescape((path / "report.html").read_text())
+        pictures = {file.name: file.read_bytes() for file in path.glob("*.png")}
+        return " ".join(said), page, pictures
+
+    losses = np.stack([np.asarray(p.losses) for p in analysed.surfaces.values()])
+    middle = float(np.median(losses))
+    said, page, plain = drawn(max_loss=float(losses.min()) / 2)
+    assert "With statistics estimated anew" in said
+    assert "Statistics are estimated anew at every point." in page
+    assert "all are drawn" in page
+    # what is said of the statistics is all that depends on them here
+    said, page, kept = drawn(statistics="kept", line_scale="log")
+    assert "With statistics estimated anew" not in said
+    assert "Statistics are those of the centre" in page
+    assert "the last iterate's at every point" in page
+    changed = {name for name in plain if kept[name] != plain[name]}
+    assert changed == {"line_loss.png", "line_error.png"}
+    _, page, linear = drawn(surface_scale="linear")
+    changed = {name for name in plain if linear[name] != plain[name]}
+    assert changed == {"surface.png", "surface_3d.png"}
+    _, page, cut = drawn(max_loss=middle)
+    assert f"Losses above {middle:g} are white in the contours" in page
+    changed = {name for name in plain if cut[name] != plain[name]}
+    assert changed == {"surface.png", "surface_3d.png"}
+
+
 def test_diversity_and_effective_rates(analysed):
     many = analysed.ensemble
     assert many.epochs == [2, 3, 4]
@@ -197,7 +264,7 @@ def test_command_writes_one_page_and_its_numbers(compared, capsys):
     assert "[6/6] iterates" in printed
     assert f"report: {folder / 'report.html'}" in printed
     page = (folder / "report.html").read_text()
-    assert len(re.findall(r'src="data:image/png;base64,', page)) == 6
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == 7
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "evaluation-mode loss" in page
     assert "estimated anew" in page
@@ -208,6 +275,7 @@ def test_command_writes_one_page_and_its_numbers(compared, capsys):
         "line_loss.png",
         "line_error.png",
         "surface.png",
+        "surface_3d.png",
         "diversity.png",
         "effective_rates.png",
     }
@@ -269,6 +337,7 @@ def test_runs_that_are_not_there(compared, tmp_path):
         ("--probes=0", "--probes must be at least 1, got 0"),
         ("--steps=1", "--steps must be at least 2, got 1"),
         ("--surface-reach=0", "--surface-reach must be above 0 and finite, got 0"),
+        ("--max-loss=-1", "--max-loss must be above 0 and finite, got -1"),
     ],
 )
 def test_bad_numbers(compared, argument, message, capsys):

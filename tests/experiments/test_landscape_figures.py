@@ -89,6 +89,19 @@ def test_a_flat_loss():
         pixels(figures.line({"flat": Line(XS, np.ones(11))}, log=log))
 
 
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        ((0.3, 4.0), [0.5, 1, 2]),
+        ((0.0016, 40.0), [0.01, 0.1, 1, 10]),
+        ((1e-9, 1e3), [1e-9, 1e-6, 1e-3, 1, 1e3]),
+    ],
+)
+def test_heights_have_few_round_ticks(limits, wanted):
+    ticks = figures._sparse_log_ticks(limits)
+    np.testing.assert_allclose(ticks, wanted)
+
+
 def test_paths_and_marks_are_drawn():
     plain = figures.contour({"a": bowl()})
     path = np.array([[-0.9, 0.9], [-0.2, 0.3], [0.0, 0.0]])

@@ -8,6 +8,7 @@ from experiments.errors import unknown
 COMMANDS = {
     "step": "time, memory and compile time of one update",
     "curvature": "Hessian products and Lanczos steps, in gradients",
+    "kfac": "K-FAC's training steps, in those of SGD and of kfac-jax",
     "shampoo": "Shampoo's steps with and without roots, in those of AdamW",
 }
 

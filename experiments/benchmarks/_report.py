@@ -1,10 +1,8 @@
 """The benchmark's rows, tables, bars and CSV files."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,8 +12,8 @@ from rich.table import Table
 from experiments import environment
 from experiments.benchmarks._entries import REFERENCE
 from experiments.benchmarks._measure import Program, Run, Spread
+from experiments.benchmarks._rows import with_quartiles, write_rows
 from experiments.benchmarks._trees import BARRED, count
-from experiments.run_folder import write_csv
 
 COMPILE_BAR = 1.3
 """Largest allowed ratio of compile times to the base's."""
@@ -199,20 +197,6 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     return found
 
 
-def _flat(row: Row | Verdict) -> dict[str, Any]:
-    """One cell per number: a spread takes three columns."""
-    cells: dict[str, Any] = {}
-    for field in dataclasses.fields(row):
-        value = getattr(row, field.name)
-        if isinstance(value, Spread):
-            cells[field.name] = value.median
-            cells[f"{field.name}_q1"] = value.low
-            cells[f"{field.name}_q3"] = value.high
-        else:
-            cells[field.name] = value
-    return cells
-
-
 def write(folder: Path, rows: Sequence[Row]) -> None:
     """Writes ``step.csv``, and ``bars.csv`` if there are bars for these rows.
 
@@ -220,23 +204,10 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
       folder: where to.
       rows: at least one.
     """
-    source = {
-        "device": jax.devices()[0].device_kind,
-        "commit": environment.commit(),
-        "versions": json.dumps(environment.versions(), sort_keys=True),
-    }
-    for name, cells in (
-        ("step.csv", [_flat(row) | source for row in rows]),
-        ("bars.csv", [_flat(verdict) | source for verdict in verdicts(rows)]),
-    ):
-        if cells:
-            write_csv(folder / name, tuple(cells[0]), cells)
-
-
-def _spread(value: Spread, digits: int = 2) -> str:
-    return (
-        f"{value.median:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
-    )
+    write_rows(folder / "step.csv", rows)
+    found = verdicts(rows)
+    if found:
+        write_rows(folder / "bars.csv", found)
 
 
 def _megabytes(size: int | None) -> str:
@@ -265,8 +236,8 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
             "" if again else row.entry,
             row.phase,
             f"{row.milliseconds.median:.3g}",
-            _spread(row.ratio),
-            _spread(row.base_ratio) if wraps else "",
+            with_quartiles(row.ratio),
+            with_quartiles(row.base_ratio) if wraps else "",
             row.base if wraps and not again else "",
             f"{row.gigabytes_per_second:.1f}",
             "" if again else f"{row.state_ratio:.2f}",
@@ -299,7 +270,7 @@ def print_verdicts(console: Console, rows: Sequence[Row]) -> None:
             verdict.phase,
             verdict.quantity,
             verdict.base,
-            _spread(Spread(verdict.measured, verdict.low, verdict.high)),
+            with_quartiles(Spread(verdict.measured, verdict.low, verdict.high)),
             "" if verdict.least is None else f"{verdict.least:.2f}",
             f"{verdict.bar:.2f}",
             "[green]pass[/]" if verdict.passed else f"[red]miss {over}[/]",

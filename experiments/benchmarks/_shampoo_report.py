@@ -1,17 +1,12 @@
 """The Shampoo benchmark's rows, table, bars and CSV file."""
 
 import dataclasses
-import json
-from pathlib import Path
-from typing import Any
 
-import jax
 from rich.console import Console
 from rich.table import Table
 
-from experiments import environment
 from experiments.benchmarks._measure import Spread
-from experiments.run_folder import write_csv
+from experiments.benchmarks._rows import with_quartiles
 
 BARS = {"between roots": 8.0, "roots every 10": 14.0, "roots every 100": 9.0}
 """Most AdamW updates that a step with blocks of 128 may take, by kind of step."""
@@ -47,28 +42,6 @@ class Row:
         return None if self.bar is None else self.ratio.median <= self.bar
 
 
-def write(folder: Path, rows: list[Row]) -> None:
-    """Writes ``shampoo.csv``: a spread takes three columns."""
-    source = {
-        "device": jax.devices()[0].device_kind,
-        "commit": environment.commit(),
-        "versions": json.dumps(environment.versions(), sort_keys=True),
-    }
-    table = []
-    for row in rows:
-        cells: dict[str, Any] = {}
-        for field in dataclasses.fields(row):
-            value = getattr(row, field.name)
-            if isinstance(value, Spread):
-                cells[field.name] = value.median
-                cells[f"{field.name}_q1"] = value.low
-                cells[f"{field.name}_q3"] = value.high
-            else:
-                cells[field.name] = value
-        table.append(cells | {"passed": row.passed} | source)
-    write_csv(folder / "shampoo.csv", tuple(table[0]), table)
-
-
 def print_rows(console: Console, title: str, rows: list[Row]) -> None:
     """Prints all rows; medians with their quartiles."""
     table = Table(title=title, caption="medians, quartiles in brackets")
@@ -78,12 +51,12 @@ def print_rows(console: Console, title: str, rows: list[Row]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     verdict = {None: "", True: "[green]pass[/]", False: "[red]miss[/]"}
     for row in rows:
-        ratio, scratch = row.ratio, row.temporary_bytes
+        scratch = row.temporary_bytes
         table.add_row(
             row.entry,
             row.work,
             f"{row.milliseconds.median:.3g}",
-            f"{ratio.median:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]",
+            with_quartiles(row.ratio),
             f"{row.compile_seconds.median:.1f}",
             f"{row.state_bytes / 1e6:.1f}",
             "" if scratch is None else f"{scratch / 1e6:.1f}",

@@ -6,7 +6,6 @@ after. Spreads are over repetitions.
 
 import dataclasses
 import functools
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -21,14 +20,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from experiments import environment
 from experiments.benchmarks._convnet import Network, build, loss_fn
 from experiments.benchmarks._measure import Spread
 from experiments.benchmarks._report import device_line
+from experiments.benchmarks._rows import with_quartiles, write_rows
 from experiments.cli import parse
 from experiments.console import table_console
 from experiments.errors import ExperimentError
-from experiments.run_folder import RunFolder, write_csv
+from experiments.run_folder import RunFolder
 from optax_ia import curvature
 
 BARS = {("Hessian product", None): 2.3, ("Lanczos step", 50): 2.5}
@@ -205,28 +204,6 @@ def _row(
     )
 
 
-def write(folder: Path, rows: list[Row]) -> None:
-    """Writes ``curvature.csv``: a spread takes three columns."""
-    source = {
-        "device": jax.devices()[0].device_kind,
-        "commit": environment.commit(),
-        "versions": json.dumps(environment.versions(), sort_keys=True),
-    }
-    table = []
-    for row in rows:
-        cells: dict[str, Any] = {}
-        for field in dataclasses.fields(row):
-            value = getattr(row, field.name)
-            if isinstance(value, Spread):
-                cells[field.name] = value.median
-                cells[f"{field.name}_q1"] = value.low
-                cells[f"{field.name}_q3"] = value.high
-            else:
-                cells[field.name] = value
-        table.append(cells | {"passed": row.passed} | source)
-    write_csv(folder / "curvature.csv", tuple(table[0]), table)
-
-
 def print_rows(console: Console, rows: list[Row]) -> None:
     """Prints the rows of one network; medians with their quartiles."""
     table = Table(
@@ -237,13 +214,12 @@ def print_rows(console: Console, rows: list[Row]) -> None:
     for column in ("steps", "ms", "gradients", "compile s", "bar", ""):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        ratio = row.gradients
         verdict = {None: "", True: "[green]pass[/]", False: "[red]miss[/]"}
         table.add_row(
             row.work,
             "" if row.steps is None else str(row.steps),
             f"{row.milliseconds.median:.3g}",
-            f"{ratio.median:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]",
+            with_quartiles(row.gradients),
             "" if row.compile_seconds is None else f"{row.compile_seconds:.2f}",
             "" if row.bar is None else f"{row.bar:.1f}",
             verdict[row.passed],
@@ -267,7 +243,7 @@ def main(arguments: list[str]) -> int:
             task = progress.add_task(network, total=2 + 2 * len(config.steps))
             for row in measure(network, config):
                 own.append(row)
-                write(folder.path, rows + own)
+                write_rows(folder.path / "curvature.csv", rows + own)
                 done = f"{network}: {row.work} done"
                 progress.update(task, advance=1, description=done)
         rows += own

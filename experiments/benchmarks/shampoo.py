@@ -19,7 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from experiments.benchmarks._entries import REFERENCE, Entry, Phase
 from experiments.benchmarks._measure import Program, Run, Spread, compile_all
 from experiments.benchmarks._report import device_line
-from experiments.benchmarks._shampoo_report import BARS, Row, print_rows, write
+from experiments.benchmarks._rows import write_rows
+from experiments.benchmarks._shampoo_report import BARS, Row, print_rows
 from experiments.cli import parse
 from experiments.console import table_console
 from experiments.errors import ExperimentError
@@ -229,7 +230,7 @@ def main(arguments: list[str]) -> int:
         task = progress.add_task("compiling", total=total)
         for row in measure(config):
             rows.append(row)
-            write(folder.path, rows)
+            write_rows(folder.path / "shampoo.csv", rows)
             progress.update(task, advance=1, description=f"{row.entry}: {row.work}")
     count = sum(int(np.prod(shape)) for shape in shapes(config.network))
     print_rows(console, f"{config.network}: {count:,} parameters", rows)

@@ -9,6 +9,7 @@ the eigendecompositions :math:`A = Q_A D_A Q_A^T` and :math:`G = Q_G D_G Q_G^T`,
     = Q_A \big[(Q_A^T V Q_G) / (d_A d_G^T + \delta)\big] Q_G^T
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -34,14 +35,14 @@ class KfacBasis(NamedTuple):
 
 # Under vmap a batched LAPACK call would stand beside others, which can hang on CPU.
 _eigh = jax.custom_batching.sequential_vmap(
-    lambda matrix: tuple(jnp.linalg.eigh(matrix))
+    lambda matrix: tuple(jax.lax.linalg.eigh(matrix, symmetrize_input=False)[::-1])
 )
 
 
 @jax.custom_batching.sequential_vmap
 def _inverse(matrix: jax.Array) -> jax.Array:
     """The inverse of a positive definite matrix by its Cholesky factor."""
-    lower = jnp.linalg.cholesky(matrix)
+    lower = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
     root = jax.scipy.linalg.solve_triangular(
         lower, jnp.eye(matrix.shape[-1], dtype=matrix.dtype), lower=True
     )
@@ -59,28 +60,54 @@ def wide(dtype: Any) -> Any:
 
 
 def initial(
-    layer: KfacLayer, kernel: jax.Array, mode: str, damping: jax.typing.ArrayLike
-) -> tuple[KfacFactors, tuple[KfacBasis, KfacBasis]]:
-    """Factors of zeros, and bases in which nothing but the damping acts."""
-    dtype = wide(jnp.result_type(kernel))
-    share = jnp.sqrt(jnp.asarray(damping, dtype))
+    layers: Mapping[str, KfacLayer],
+    kernels: Mapping[str, jax.Array],
+    mode: str,
+    damping: jax.typing.ArrayLike,
+) -> tuple[dict[str, KfacFactors], dict[str, tuple[KfacBasis, KfacBasis]]]:
+    """Factors of zeros, and bases in which nothing but the damping acts.
 
-    def basis(shape, diagonal):
+    Args:
+      layers: by path.
+      kernels: the kernel of each.
+      mode: ``"product"`` or ``"factored"``.
+      damping: of the whole.
+
+    Returns:
+      Factors and bases by path.
+    """
+    dtypes = {path: wide(jnp.result_type(kernels[path])) for path in layers}
+    shapes = {
+        path: layer.factor_shapes(jnp.shape(kernels[path]))
+        for path, layer in layers.items()
+    }
+
+    def basis(shape, dtype, diagonal, share):
         if diagonal:
             zeros = jnp.zeros(shape, dtype)
             return KfacBasis((), zeros if mode == "product" else zeros + 1 / share)
-        # adding makes a buffer of its own: a broadcast one may be shared
-        eye = jnp.zeros(shape, dtype) + jnp.eye(shape[-1], dtype=dtype).reshape(
-            (1,) * (len(shape) - 2) + (shape[-1],) * 2
-        )
+        eye = jnp.broadcast_to(jnp.eye(shape[-1], dtype=dtype), shape)
         if mode == "product":
             return KfacBasis(eye, jnp.zeros(shape[:-1], dtype))
         return KfacBasis(eye / share, ())
 
-    shapes = layer.factor_shapes(jnp.shape(kernel))
-    factors = KfacFactors(*(jnp.zeros(shape, dtype) for shape in shapes))
-    inputs = basis(shapes[0], layer.diagonal_inputs)
-    return factors, (inputs, basis(shapes[1], layer.diagonal_outputs))
+    # one program: operation by operation each shape would be compiled on its own
+    @jax.jit
+    def make(damping):
+        factors, bases = {}, {}
+        for path, layer in layers.items():
+            inputs, outputs = shapes[path]
+            dtype, share = dtypes[path], jnp.sqrt(damping).astype(dtypes[path])
+            factors[path] = KfacFactors(
+                jnp.zeros(inputs, dtype), jnp.zeros(outputs, dtype)
+            )
+            bases[path] = (
+                basis(inputs, dtype, layer.diagonal_inputs, share),
+                basis(outputs, dtype, layer.diagonal_outputs, share),
+            )
+        return factors, bases
+
+    return make(jnp.asarray(damping, default_float()))
 
 
 def averaged(
@@ -183,8 +210,12 @@ def refreshed(
         ]
 
     def kept(fresh, previous):
-        parts = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(fresh)]
-        finite = jnp.all(jnp.stack(parts))
+        # Eigenvalues tell of eigenvectors, and the diagonal of an inverse, the squares
+        # of its root's columns, of the whole: a matrix is not read through once more.
+        telling = fresh.values
+        if isinstance(telling, tuple):
+            telling = jnp.diagonal(fresh.matrix, axis1=-2, axis2=-1)
+        finite = jnp.all(jnp.isfinite(telling))
         return jax.tree.map(lambda f, p: jnp.where(finite, f, p), fresh, previous)
 
     return kept(new[0], old[0]), kept(new[1], old[1])

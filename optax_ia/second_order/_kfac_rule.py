@@ -210,11 +210,8 @@ def scale_by_kfac(
 
     def init_fn(params):
         found, arrays, _ = described(params)
-        factors, bases = {}, {}
-        for path, layer in found.items():
-            factors[path], bases[path] = estimate.initial(
-                layer, arrays[layer.leaves[0]], damping_mode, damping
-            )
+        kernels = {path: arrays[layer.leaves[0]] for path, layer in found.items()}
+        factors, bases = estimate.initial(found, kernels, damping_mode, damping)
         return ScaleByKfacState(
             kfac_count=jnp.zeros([], jnp.int32),
             num_factors=jnp.zeros([], jnp.int32),

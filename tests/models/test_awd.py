@@ -261,9 +261,23 @@ def test_activation_regularisation_counts_leading_positions():
     np.testing.assert_allclose(got, np.mean(dropped[:, :1] ** 2), rtol=1e-12)
 
 
-def test_published_sizes():
-    # the paper: 24M for Penn Treebank and 33M for WikiText-2
-    assert models.count_parameters("awd_lstm_3") == 24_221_600
+# The layers of salesforce/awd-lstm-lm as its model.py builds them, counted in PyTorch,
+# for 10,000 words. In print: 24M for Penn Treebank, 33M for WikiText-2.
+PUBLISHED = {
+    "awd_lstm_1": 5_293_200,
+    "awd_lstm_2": 13_632_400,
+    "awd_lstm_3": 24_221_600,
+    "awd_qrnn": 24_020_150,
+}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_published_sizes(name):
+    assert models.count_parameters(name) == PUBLISHED[name]
+    assert models.get_model_record(name).parameters == PUBLISHED[name]
+
+
+def test_the_size_follows_vocabulary_and_tying():
     assert models.count_parameters("awd_lstm_3", vocab_size=33_278) == 33_556_078
     # the last layer has the size of the embedding only where they are tied
     tied, untied = (

@@ -169,6 +169,22 @@ def test_penalty_of_a_critic_with_known_slopes():
         models.gradient_penalty(lambda x: x[:, 0, 0], real, fake[:5], key)
 
 
+# DCGAN_G and DCGAN_D of martinarjovsky/WassersteinGAN, counted in PyTorch; the paper
+# gives none
+PUBLISHED = {
+    "wgan_generator": 3_576_704,
+    "wgan_critic": 2_765_568,
+    "wgan_generator_32": 1_068_928,
+    "wgan_critic_32": 663_296,
+}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_published_sizes(name):
+    assert models.count_parameters(name) == PUBLISHED[name]
+    assert models.get_model_record(name).parameters == PUBLISHED[name]
+
+
 @pytest.mark.parametrize("size", [8, 32, 64])
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
 def test_sizes_and_dtypes(size, dtype):

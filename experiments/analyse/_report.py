@@ -37,9 +37,10 @@ _SPECTRUM = (
     "every probe with their weights. Dotted: ±λ_P. A bulk of noise reaches as far to "
     "both sides of 0, so what lies above −λ_P stands out; the table says how many "
     "eigenvalues that is, P times the nodes' weight. The semicircle is that of random "
-    "matrix theory, fitted to the nodes without those outside of it. A spectrum with a "
-    "peak at 0 and long tails is none: the fit then shrinks into the peak and leaves "
-    "nearly all nodes outside, which says that and nothing else."
+    "matrix theory, about 0 beside a peak there, fitted to the nodes below 0, which "
+    "noise alone makes. Its distance is between the distribution functions of both, in "
+    "units of the semicircle's part below half of its radius: near 0 where the law "
+    "describes the tail, and then its edges are the bulk's; if not, they are a scale."
 )
 _LINE = {
     "estimated": (

@@ -22,7 +22,7 @@ class Sharpness:
     Attributes:
       num_params: P.
       density: by stochastic Lanczos quadrature.
-      bulk: a semicircle fitted to it.
+      bulk: a semicircle beside the peak at zero, fitted to it.
       spectral_norm: the largest absolute eigenvalue.
       residual: of its eigenvector.
       trace: by random signs.
@@ -57,6 +57,11 @@ class Sharpness:
         beyond = np.asarray(nodes) > -self.smallest
         share = np.asarray(weights, float)[beyond].sum() / len(nodes)
         return self.num_params * float(share)
+
+    @property
+    def num_outside(self) -> float:
+        """How many eigenvalues are outside of the fitted semicircle, likewise."""
+        return self.num_params * self.bulk.outlier_weight
 
     @property
     def mean_eigenvalue(self) -> float:
@@ -117,7 +122,10 @@ def measure(
         num_params=operator.dimension,
         density=density,
         bulk=curvature.fit_bulk(
-            density.nodes, density.weights, num_params=operator.dimension
+            density.nodes,
+            density.weights,
+            num_params=operator.dimension,
+            spike=0.0,
         ),
         spectral_norm=float(np.abs(top.eigenvalues[0])),
         residual=float(top.residuals[0]),

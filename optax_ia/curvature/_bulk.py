@@ -33,7 +33,10 @@ class BulkFit(NamedTuple):
         the numbers of their nodes.
       outlier_weight: their share of the spectrum.
       distance: the largest difference between the distribution functions of the bulk
-        and of the law, in [0, 1]: small only where the law describes the bulk.
+        and of the law: small only where the law describes the bulk. At most 1, or
+        with a spike in units of the law's part that is compared.
+      spike_weight: share of the spectrum that is neither the law's nor outside, 0
+        without a spike.
     """
 
     kind: str
@@ -46,9 +49,10 @@ class BulkFit(NamedTuple):
     num_outliers: int
     outlier_weight: float
     distance: float
+    spike_weight: float = 0.0
 
 
-def _semicircle(mean: float, variance: float, size: int) -> tuple[float, ...]:
+def _semicircle(mean: float, variance: float, size: float) -> tuple[float, ...]:
     """Sigma, ratio, edges and margin of the semicircle of these moments."""
     sigma = variance**0.5
     lower, upper = semicircle_edge(sigma)
@@ -96,12 +100,69 @@ def _distance(kind: str, fit: tuple[float, ...], x: np.ndarray, w: np.ndarray) -
     return float(np.abs(found - np.interp(between, grid, cumulative)).max(initial=0))
 
 
+def _beside_spike(
+    x: np.ndarray, w: np.ndarray, spike: float, size: int, probes: int | None
+) -> tuple[tuple[float, ...], float]:
+    """The semicircle about a spike, from what is below it, and the law's share."""
+    below = np.minimum(x - spike, 0)
+    second, fourth = (float(np.sum(w * below**k) / w.sum()) for k in (2, 4))
+    if not second > 0:
+        return _semicircle(spike, 0.0, size), 0.0
+    variance = fourth / (2 * second)  # of a semicircle: s^2 and 2 s^4
+    share = min(2 * second / variance, 1.0)  # these are of its lower half alone
+    *law, margin = _semicircle(spike, variance, max(share * size, 1))
+    if probes is not None:
+        margin += 3 * (2 * variance / max(share * size * probes, 1)) ** 0.5
+    return (*law, margin), share
+
+
+def _distance_below(
+    fit: tuple[float, ...], share: float, x: np.ndarray, w: np.ndarray
+) -> float:
+    """As :func:`_distance`, where the spike is not: on the lower quarter's range."""
+    sigma, _, lower, upper, _ = fit
+    grid, cumulative = _law("semicircle", fit)
+    end = (lower + upper) / 2 - sigma  # halfway from the edge to the centre
+    order = np.argsort(x, kind="stable")
+    x, w = x[order], w[order] / w.sum()
+    found = np.concatenate([[0.0], np.cumsum(w)])
+    between = np.concatenate([[lower], (x[1:] + x[:-1]) / 2, [x[-1]]])
+    known = between <= end
+    wanted = share * np.interp(between, grid, cumulative)
+    part = share * float(np.interp(end, grid, cumulative)) or 1.0
+    return float(np.abs(found - wanted)[known].max(initial=0)) / part
+
+
+def _fit_beside_spike(
+    x: np.ndarray, w: np.ndarray, spike: float, size: int, probes: int | None
+) -> BulkFit:
+    fit, share = _beside_spike(x, w, spike, size, probes)
+    sigma, ratio, lower, upper, margin = fit
+    outside = (w > 0) & ((x < lower - margin) | (x > upper + margin))
+    outlier_weight = float(w[outside].sum() / w.sum())
+    below = _distance_below(fit, share, x.ravel(), w.ravel())
+    return BulkFit(
+        kind="semicircle",
+        sigma=sigma,
+        centre=spike,
+        ratio=ratio,
+        lower=lower,
+        upper=upper,
+        margin=margin,
+        num_outliers=int(np.median(outside.sum(axis=-1))),
+        outlier_weight=outlier_weight,
+        distance=below if upper > lower else 1.0,
+        spike_weight=max(1 - share - outlier_weight, 0.0),
+    )
+
+
 def fit_bulk(
     eigenvalues: Any,
     weights: Any = None,
     *,
     kind: Literal["semicircle", "marchenko-pastur"] = "semicircle",
     num_params: int | None = None,
+    spike: float | None = None,
 ) -> BulkFit:
     r"""Fits the bulk of a spectrum and counts the outliers.
 
@@ -112,6 +173,20 @@ def fit_bulk(
       \text{semicircle: } \mu \pm 2 s; \qquad
       \text{Marchenko-Pastur: } \mu (1 \pm \sqrt{r})^2,\quad r = s^2 / \mu^2
 
+    A trained network's Hessian has most of its eigenvalues at zero (directions that the
+    data do not see), and this fit then shrinks into that peak and leaves all else
+    outside. With a ``spike`` at c the semicircle is about c and holds a share p of the
+    eigenvalues; the spike and the outliers hold the rest. It takes
+
+    .. math::
+      s^2 = \frac{m_4}{2 m_2},\quad p = \frac{2 m_2}{s^2},\qquad
+      m_k = \overline{(\lambda - c)^k\, [\lambda < c]}
+
+    from the eigenvalues below c. A mass at c adds nothing to these moments, and
+    outliers above nothing either. The assumptions are that noise spreads alike to both
+    sides of c, and that what stands out stands above: an outlier below c widens the
+    law, and is not found.
+
     Args:
       eigenvalues: all of them, or nodes of :func:`spectral_density`, of shape (n,) or
         (probes, n).
@@ -119,15 +194,20 @@ def fit_bulk(
       kind: "semicircle" for a Hessian (additive noise), "marchenko-pastur" for
         a covariance or Gauss-Newton matrix (no negative eigenvalues).
       num_params: P, which sets the margin beyond the edges; None takes n.
+      spike: c, where a share of the eigenvalues sits that the law does not describe, 0
+        for a Hessian; None for no such place. For the semicircle alone.
 
     Returns:
-      :class:`BulkFit`. Look at its ``distance``, and at how many count as outliers: the
-      bulk of a trained network has a peak at zero and tails that neither law has, and
-      the fit may shrink to the peak and call all the rest outliers.
+      :class:`BulkFit`. Look at its ``distance``, and at how many count as outliers.
+      With a spike, small trained perceptrons on digits gave edges within 6 % of their
+      smallest eigenvalue's size, distances of 0.1 to 0.3; a convolutional one with
+      batch normalisation three quarters of it and 0.5: its tails fall like a power of
+      the eigenvalue, so no law with an edge describes them, and the edge is a scale.
 
     Raises:
       ValueError: if there are fewer than two eigenvalues, one is not finite, weights
-        are negative or of another shape, or ``kind`` is unknown.
+        are negative or of another shape, ``kind`` is unknown, or a spike is given with
+        a Marchenko-Pastur law or is not finite.
 
     Example:
       >>> import numpy as np
@@ -139,6 +219,13 @@ def fit_bulk(
       >>> bulk = curvature.fit_bulk(np.linalg.eigvalsh(noise))
       >>> print(f"{bulk.sigma:.2f} {bulk.upper:.2f} {bulk.num_outliers}")
       1.00 2.00 2
+
+      Three quarters of this spectrum are zero:
+
+      >>> values = np.append(np.linalg.eigvalsh(noise)[1:], np.zeros(1200))
+      >>> bulk = curvature.fit_bulk(values, spike=0.0)
+      >>> print(f"{bulk.sigma:.2f} {bulk.num_outliers} {bulk.spike_weight:.2f}")
+      1.00 1 0.75
 
     References:
       Granziol et al., Explaining the Adaptive Generalisation Gap, 2021, appendix A;
@@ -162,6 +249,13 @@ def fit_bulk(
         checks.check_integer("num_params", num_params, minimum=2)
     size = x.shape[-1] if num_params is None else int(num_params)
     probes = x.size // x.shape[-1]
+    if spike is not None:
+        if kind != "semicircle":
+            raise ValueError(f"a spike is for the semicircle, got kind {kind!r}.")
+        if not np.isfinite(spike):
+            raise ValueError(f"spike must be finite, got {spike}.")
+        known = None if weights is None else probes
+        return _fit_beside_spike(x, w, float(spike), size, known)
     moments = _semicircle if kind == "semicircle" else _marchenko_pastur
 
     def fitted(inside):

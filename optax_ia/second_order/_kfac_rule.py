@@ -171,7 +171,9 @@ def scale_by_kfac(
     .. note::
       A batch whose statistics are not finite is left out, and so is a root that is not
       finite. The decomposition's eigenvalues below zero count as zero. Under
-      ``optax.MultiSteps`` the statistics of the last of the accumulated batches count.
+      ``optax.MultiSteps`` the statistics of the last of the accumulated batches count;
+      its ``gradient_transformation()`` hands on no extra arguments, so take
+      ``optax.GradientTransformationExtraArgs(multi_steps.init, multi_steps.update)``.
 
     References:
       Martens, Grosse, `Optimizing Neural Networks with Kronecker-factored Approximate

@@ -55,8 +55,10 @@ _dot = jax.jit(vdot)
 
 
 @jax.jit
-def _estimate(samples: list[Any]) -> Estimate:
+def _estimate(samples: list[Any], dimension: jax.typing.ArrayLike) -> Estimate:
+    """The mean of samples, over a number of parameters."""
     values = jnp.stack(samples)
+    values = values / jnp.asarray(dimension, values.dtype)
     count = values.shape[0]
     spread = jnp.std(values, ddof=1) if count > 1 else jnp.full([], jnp.nan)
     return Estimate(values.mean(), (spread / count**0.5).astype(values.dtype))
@@ -69,6 +71,7 @@ def trace(
     *,
     key: jax.Array,
     method: Literal["hutchinson", "hutch++"] = "hutchinson",
+    per_parameter: bool = False,
 ) -> Estimate:
     r"""The trace of an operator, estimated from products with random signs.
 
@@ -84,6 +87,8 @@ def trace(
       num_probes: n >= 1 products; at least 3 for Hutch++.
       key: draws the vectors.
       method: which estimate.
+      per_parameter: divide by P, which gives the mean eigenvalue: what P0's tables 9
+        and 15 call the trace, and what networks of different size share.
 
     Returns:
       An :class:`Estimate`. Its standard error is that of the random part. If a product
@@ -101,6 +106,11 @@ def trace(
       ... )
       >>> print(found.mean, found.standard_error)  # a diagonal matrix has no variance
       10.0 0.0
+      >>> print(curvature.trace(
+      ...     lambda v: stretch * v, stretch, 4, key=jax.random.key(0),
+      ...     per_parameter=True,
+      ... ).mean)
+      2.5
 
     References:
       Hutchinson, A Stochastic Estimator of the Trace of the Influence Matrix, 1990;
@@ -112,13 +122,14 @@ def trace(
     least = 3 if method == "hutch++" else 1
     checks.check_integer("num_probes", num_probes, minimum=least)
     drawn = (probe for probe, _ in probes(key, num_probes, params))
+    over = float(operator.dimension) if per_parameter else 1.0
     if method == "hutchinson":
-        return _estimate([_dot(probe, operator(probe)) for probe in drawn])
-    return _hutch_plus_plus(operator, params, drawn, num_probes)
+        return _estimate([_dot(probe, operator(probe)) for probe in drawn], over)
+    return _hutch_plus_plus(operator, params, drawn, num_probes, over)
 
 
 def _hutch_plus_plus(
-    operator: Operator, params: Any, drawn: Iterator[Any], num_probes: int
+    operator: Operator, params: Any, drawn: Iterator[Any], num_probes: int, over: float
 ) -> Estimate:
     third = min(num_probes // 3, operator.dimension)
     first = itertools.islice(drawn, third)
@@ -135,12 +146,17 @@ def _hutch_plus_plus(
         probe = flattened(drawn_probe)
         probe = probe - q @ (q.T @ probe)
         rest.append(jnp.asarray(probe @ product(probe)))
-    found = _estimate(rest)
-    return Estimate(found.mean + exact, found.standard_error)
+    found = _estimate(rest, over)
+    return Estimate(found.mean + exact / over, found.standard_error)
 
 
 def frobenius_norm(
-    operator: Any, params: Any, num_probes: int, *, key: jax.Array
+    operator: Any,
+    params: Any,
+    num_probes: int,
+    *,
+    key: jax.Array,
+    per_parameter: bool = False,
 ) -> Estimate:
     r"""The Frobenius norm, the root of the mean of :math:`\|A z\|^2`.
 
@@ -149,6 +165,8 @@ def frobenius_norm(
       params: a tree of the vectors' shapes.
       num_probes: products with vectors of random signs, >= 1.
       key: draws the vectors.
+      per_parameter: give the mean squared eigenvalue :math:`\|A\|_F^2 / P` instead,
+        no root: what P0's tables 9 and 15 call the Frobenius norm.
 
     Returns:
       An :class:`Estimate`; its standard error is carried over to the root. If
@@ -165,6 +183,16 @@ def frobenius_norm(
       ...     lambda v: stretch * v, stretch, 2, key=jax.random.key(0)
       ... ).mean)
       5.0
+      >>> print(curvature.frobenius_norm(
+      ...     lambda v: stretch * v, stretch, 2, key=jax.random.key(0),
+      ...     per_parameter=True,
+      ... ).mean)
+      12.5
+
+    .. note::
+      P0 does not say what it divides. With 15 million parameters its numbers, as
+      :math:`\|A\|_F / P`, would mean norms far above the trace, which a matrix with
+      hardly any negative eigenvalues cannot have; as the mean square they are possible.
     """
     operator = Operator(operator, check_real(params))
     checks.check_integer("num_probes", num_probes, minimum=1)
@@ -172,7 +200,9 @@ def frobenius_norm(
     for probe, _ in probes(key, num_probes, params):
         value = operator(probe)
         samples.append(_dot(value, value))
-    return _root(_estimate(samples))
+    if per_parameter:
+        return _estimate(samples, float(operator.dimension))
+    return _root(_estimate(samples, 1.0))
 
 
 @jax.jit

@@ -135,6 +135,30 @@ def test_the_frobenius_norm_of_a_network():
     assert found.standard_error < 0.2 * exact
 
 
+@pytest.mark.parametrize("method", ["hutchinson", "hutch++"])
+def test_per_parameter_is_the_mean_eigenvalue(method):
+    product, like = times(SPREAD), jnp.zeros(30)
+    options = {"key": jax.random.key(5), "method": method}
+    whole = curvature.trace(product, like, PROBES, **options)
+    mean = curvature.trace(product, like, PROBES, per_parameter=True, **options)
+    np.testing.assert_allclose(mean.mean, whole.mean / 30, rtol=1e-12)
+    np.testing.assert_allclose(
+        mean.standard_error, whole.standard_error / 30, rtol=1e-10
+    )
+
+
+def test_per_parameter_is_the_mean_squared_eigenvalue():
+    means, errors = estimates(
+        curvature.frobenius_norm, SPREAD, keys=20, per_parameter=True
+    )
+    exact = np.mean(np.linspace(-1.0, 3.0, 30) ** 2)
+    assert abs(means.mean() - exact) < 3.3 * means.std(ddof=1) / 20**0.5
+    rooted, rooted_errors = estimates(curvature.frobenius_norm, SPREAD, keys=20)
+    np.testing.assert_allclose(means, rooted**2 / 30, rtol=1e-12)
+    # the error of a square is twice the root's, times the root
+    np.testing.assert_allclose(errors, 2 * rooted * rooted_errors / 30, rtol=1e-10)
+
+
 def test_the_zero_operator():
     for method in ("hutchinson", "hutch++"):
         found = curvature.trace(

@@ -11,6 +11,7 @@ from optax_ia import landscape as landscape
 from optax_ia._src.diagnostics import diagnostics as diagnostics
 from optax_ia._src.version import __version__ as __version__
 from optax_ia.adaptive import BoundedAdamState as BoundedAdamState
+from optax_ia.adaptive import LayerRatesState as LayerRatesState
 from optax_ia.adaptive import ProjectedState as ProjectedState
 from optax_ia.adaptive import ScaleByPadamState as ScaleByPadamState
 from optax_ia.adaptive import SwitchMonitor as SwitchMonitor
@@ -20,10 +21,13 @@ from optax_ia.adaptive import adam_clip as adam_clip
 from optax_ia.adaptive import adamp as adamp
 from optax_ia.adaptive import padam as padam
 from optax_ia.adaptive import padamw as padamw
+from optax_ia.adaptive import rmsgd as rmsgd
+from optax_ia.adaptive import scale_by_layer_rates as scale_by_layer_rates
 from optax_ia.adaptive import scale_by_padam as scale_by_padam
 from optax_ia.adaptive import sgdp as sgdp
 from optax_ia.adaptive import swats as swats
 from optax_ia.adaptive import switch_to_sgd as switch_to_sgd
+from optax_ia.adaptive import update_layer_rates as update_layer_rates
 from optax_ia.averaging import AutoAverageState as AutoAverageState
 from optax_ia.averaging import GadamLookaheadState as GadamLookaheadState
 from optax_ia.averaging import IterateAverageState as IterateAverageState

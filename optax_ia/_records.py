@@ -113,6 +113,14 @@ RECORDS = (
         paper="P4 table 1; Heo et al. 2021",
     ),
     OptimizerRecord(
+        name="rmsgd",
+        factory=adaptive.rmsgd,
+        summary="SGD with momentum at layer-wise rates that follow stable ranks.",
+        paper="P4 Alg. 1",
+        defaults=types.MappingProxyType({"steps_per_epoch": 390}),
+        static=("power",),
+    ),
+    OptimizerRecord(
         name="sam",
         factory=_combinations.sam_sgd,
         summary="SGD with momentum on the gradient a step uphill.",

@@ -3,6 +3,9 @@
 from optax_ia.adaptive._bounded import BoundedAdamState as BoundedAdamState
 from optax_ia.adaptive._bounded import adabound as adabound
 from optax_ia.adaptive._bounded import adam_clip as adam_clip
+from optax_ia.adaptive._layer_rates import LayerRatesState as LayerRatesState
+from optax_ia.adaptive._layer_rates import scale_by_layer_rates as scale_by_layer_rates
+from optax_ia.adaptive._layer_rates import update_layer_rates as update_layer_rates
 from optax_ia.adaptive._padam import ScaleByPadamState as ScaleByPadamState
 from optax_ia.adaptive._padam import padam as padam
 from optax_ia.adaptive._padam import padamw as padamw
@@ -10,6 +13,7 @@ from optax_ia.adaptive._padam import scale_by_padam as scale_by_padam
 from optax_ia.adaptive._projected import adamp as adamp
 from optax_ia.adaptive._projected import sgdp as sgdp
 from optax_ia.adaptive._projection import ProjectedState as ProjectedState
+from optax_ia.adaptive._rmsgd import rmsgd as rmsgd
 from optax_ia.adaptive._swats import swats as swats
 from optax_ia.adaptive._switch import SwitchMonitor as SwitchMonitor
 from optax_ia.adaptive._switch import SwitchToSgdState as SwitchToSgdState

@@ -13,7 +13,12 @@ from optax_ia._src import checks
 from optax_ia._src.paths import path_string
 from optax_ia.explain import _spectrum
 from optax_ia.explain._noise import Kept
-from optax_ia.explain._unfoldings import Unfolding, low_rank_spectra, unfoldings
+from optax_ia.explain._unfoldings import (
+    Unfolding,
+    is_kernel,
+    low_rank_spectra,
+    unfoldings,
+)
 
 Power = Literal[1, 2]
 
@@ -60,11 +65,12 @@ class LayerMetrics(NamedTuple):
         return _root_mean_square([self.inputs, self.outputs])
 
 
-def _metrics(kept: Kept, length: Any, power: Power) -> UnfoldingMetrics:
+def _metrics(kept: Kept, length: Any, power: Any) -> UnfoldingMetrics:
     first = kept.values[0]
     there = kept.rank > 0
     relative = kept.values / jnp.where(first == 0, 1, first)
-    stable = jnp.sum(relative**power) / length
+    weights = jnp.where(power == 2, jnp.square(relative), relative)
+    stable = jnp.sum(weights) / length
     last = relative[jnp.maximum(kept.rank - 1, 0)]
     # what is not finite has no rank, but no metrics either
     condition = jnp.where(there, 1 - last, 0 * first)
@@ -72,13 +78,13 @@ def _metrics(kept: Kept, length: Any, power: Power) -> UnfoldingMetrics:
     return UnfoldingMetrics(kept.rank, stable, condition, quality, kept.sigma2)
 
 
-@functools.partial(jax.jit, static_argnames=("chosen", "power", "method"))
+@functools.partial(jax.jit, static_argnames=("chosen", "method"))
 def _measure(
     kernels: tuple[jax.Array, ...],
     sigma2: Any,
+    power: Any,
     *,
     chosen: tuple[Unfolding, ...],
-    power: Power,
     method: _spectrum.Method,
 ) -> UnfoldingMetrics:
     """Metrics of all unfoldings, each field a vector."""
@@ -100,7 +106,7 @@ def _measure(
 def measure_kernels(
     kernels: Mapping[str, jax.Array],
     *,
-    power: Power = 1,
+    power: Any = 1,
     method: _spectrum.Method = "gram",
     sigma2: Any = None,
 ) -> tuple[UnfoldingMetrics, list[tuple[int, int]]]:
@@ -108,8 +114,8 @@ def measure_kernels(
 
     Args:
       kernels: at least one.
-      power: as in :func:`layer_metrics`.
-      method: likewise.
+      power: 1 or 2, which may be traced.
+      method: as in :func:`layer_metrics`.
       sigma2: likewise.
 
     Returns:
@@ -125,8 +131,8 @@ def measure_kernels(
     found = _measure(
         tuple(kernels.values()),
         sigma2,
+        power,
         chosen=tuple(chosen),
-        power=power,
         method=method,
     )
     return found, where
@@ -152,12 +158,13 @@ def layer_metrics(
 
     Args:
       params: the weights, a tree of arrays: of Linen, or an NNX state of parameters.
-      power: p, 1 as in all code that its authors released, or 2 as in eq. 2. Static.
+      power: p, 1 as in all code that its authors released, or 2 as in eq. 2.
       sigma2: the noise variance of all kernels, >= 0; 0 takes nothing away. None
         estimates that of each unfolding.
       method: where singular values come from, as in :func:`evbmf`. Static.
       pattern: a regular expression, searched in paths such as ``"Conv_0/kernel"``:
-        which arrays of two or more axes are kernels; None takes them all.
+        which arrays of two or more axes are kernels; None takes all but those whose
+        name is ``bias`` or ``scale``.
 
     Returns:
       Metrics by path: scalars in float32 or wider, the same structure whatever the
@@ -205,9 +212,11 @@ def layer_metrics(
     chosen = {
         path: leaf
         for path, leaf in leaves
-        if leaf.ndim >= 2
-        and leaf.size
-        and (pattern is None or re.search(pattern, path))
+        if (
+            is_kernel(path, leaf.shape)
+            if pattern is None
+            else leaf.ndim >= 2 and leaf.size and re.search(pattern, path)
+        )
     }
     if not chosen:
         wanted = "" if pattern is None else f" and matches {pattern!r}"
@@ -249,7 +258,7 @@ def network_quality(
     Args:
       params: the weights, a tree of arrays, or what :func:`layer_metrics` gave of them,
         which then decides the rest.
-      power: as in :func:`layer_metrics`. Static.
+      power: as in :func:`layer_metrics`.
       sigma2: likewise.
       method: likewise. Static.
       pattern: likewise.

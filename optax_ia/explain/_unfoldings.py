@@ -41,6 +41,12 @@ class Unfolding(NamedTuple):
         return min(self.shape)
 
 
+def is_kernel(path: str, shape: tuple[int, ...]) -> bool:
+    """Whether a leaf is a layer's matrix: of two axes or more, no bias and no scale."""
+    name = path.rpartition("/")[2]
+    return len(shape) >= 2 and 0 not in shape and name not in ("bias", "scale")
+
+
 def unfoldings(path: str, shape: tuple[int, ...], kernel: int) -> list[Unfolding]:
     """The matrices of a kernel: the one of its inputs and the one of its outputs.
 

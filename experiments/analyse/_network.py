@@ -120,7 +120,9 @@ def points_of(trained: Trained, data: Dataset) -> Points:
         variables = {"params": params, "batch_stats": state.batch_stats}
         if not jax.tree.leaves(state.batch_stats):
             return {}
-        fresh = recalibrate_batch_stats(state.apply_fn, variables, batches)
+        fresh = recalibrate_batch_stats(
+            state.apply_fn, variables, batches, rngs={"dropout": key}
+        )
         return fresh["batch_stats"]
 
     average = trained.average

@@ -87,7 +87,7 @@ def candidates(
       data: the data.
       batch_size: examples a batch, for the batch statistics.
       seed: of the order of the training data.
-      key: of its augmentation.
+      key: of its augmentation, and of dropout.
 
     Returns:
       ``""`` to the iterate's variables and, once something has been averaged,
@@ -97,7 +97,7 @@ def candidates(
     found = {"": {"params": state.params, "batch_stats": state.batch_stats}}
     if has_average(state):
         batches = _recalibration_batches(data, batch_size, seed, key)
-        found["average_"] = state.averaged_variables(batches)
+        found["average_"] = state.averaged_variables(batches, rngs={"dropout": key})
     return found
 
 

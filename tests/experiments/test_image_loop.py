@@ -62,6 +62,16 @@ def test_rows_and_result_of_an_averaging_run(digits):
     assert result["config"] == SHORT.to_json()
 
 
+@pytest.mark.slow
+def test_a_network_with_dropout_trains_averages_and_repeats(digits):
+    config = dataclasses.replace(SHORT, model="wide_resnet_tiny", epochs=2)
+    rows, result = run(config, digits)
+    assert np.isfinite(rows[-1]["average_validation_loss"])
+    again = run(config, digits)
+    assert rows == again[0]
+    assert without_times(result) == without_times(again[1])
+
+
 def test_runs_repeat_and_seeds_differ_without_compiling_again(digits):
     first = run(SHORT, digits)
     with counted() as compiled:

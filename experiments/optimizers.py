@@ -94,8 +94,9 @@ def build_optimizer(
     transformation. Entries without an average follow P0 eq. 12. Those with one follow
     P0 eq. 13 and, unless they say themselves when to collect (an EMA does), collect
     once an epoch from ``config.averaging_epoch`` on. Those that find their own start
-    keep their rate constant (P0 A.2), and so does a line search. Periods that mean an
-    epoch are one: the growth of a line search's trials, the snapshots of SVRG.
+    keep their rate constant (P0 A.2); those that find their rates are given the first.
+    Periods that mean an epoch are one: the growth of a line search's trials, the
+    snapshots of SVRG, the measurements of RMSGD.
 
     With ``config.schedule`` "step" all that take a schedule follow P4's step decay
     instead, averages included.
@@ -134,7 +135,7 @@ def build_optimizer(
             scale=config.decay_factor,
             steps_per_epoch=steps_per_epoch,
         )
-    if "schedule" in record.exceptions:
+    if record.own_rate:
         schedule = config.learning_rate
     for period in ("steps_per_epoch", "snapshot_every"):
         if _takes(name, period):

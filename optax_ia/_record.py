@@ -28,6 +28,8 @@ class OptimizerRecord:
       averages: whether its state holds an average that ``averaged_params`` reads.
       needs: the extra arguments its ``update`` cannot do without; empty if gradients
         are enough.
+      own_rate: whether the rate given is only where it begins, and the method finds the
+        rest: no schedule is for it.
       base: the entry it wraps, against which its cost is measured; None for a rule.
       defaults: arguments that ``get_optimizer`` passes unless overridden.
       static: numbers among its arguments that fix shapes: under
@@ -42,6 +44,7 @@ class OptimizerRecord:
     paper: str
     averages: bool = False
     needs: tuple[str, ...] = ()
+    own_rate: bool = False
     base: str | None = None
     defaults: Mapping[str, Any] = _nothing()
     static: tuple[str, ...] = ()

@@ -117,6 +117,7 @@ RECORDS = (
         factory=adaptive.rmsgd,
         summary="SGD with momentum at layer-wise rates that follow stable ranks.",
         paper="P4 Alg. 1",
+        own_rate=True,
         defaults=types.MappingProxyType({"steps_per_epoch": 390}),
         static=("power",),
     ),
@@ -134,6 +135,7 @@ RECORDS = (
         summary="SGD with a stochastic Armijo line search.",
         paper="P4 table 1; Vaswani et al. 2019",
         needs=("value", "value_fn"),
+        own_rate=True,
         test_learning_rate=0.7,  # 1 meets Armijo's bound on it to the last digit
         exceptions=types.MappingProxyType(
             {

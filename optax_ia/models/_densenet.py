@@ -87,8 +87,7 @@ class DenseNet(ImageNetwork):
           x: images ``(batch, height, width, channels)``.
           train: whether to use and update batch statistics, and to drop.
         """
-        conv = functools.partial(_layers.conv, dtype=self.dtype)
-        norm = _layers.batch_norm(train, self.dtype)
+        conv, norm = _layers.conv_and_norm(train, self.dtype)
         drop = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
         stem_norm = norm if self.stem == "imagenet" else None
         x = _layers.Stem(
@@ -102,8 +101,7 @@ class DenseNet(ImageNetwork):
                 name = f"block{block}_layer{layer}"
                 x = DenseLayer(self.growth, conv, norm, self.act, drop, name=name)(x)
         x = _layers.global_mean(self.act(norm(name="norm")(x)))
-        head = _layers.dense(self.num_classes, dtype=self.dtype, name="head")
-        return _layers.logits(head(x))
+        return _layers.head(x, self.num_classes, self.dtype)
 
 
 # L = 100 layers: (100 - 4) / 6 in each of three blocks.

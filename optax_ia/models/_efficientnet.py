@@ -52,7 +52,6 @@ class EfficientNet(ImageNetwork):
 
     def __post_init__(self) -> None:
         """Checks the attributes."""
-        check_number("width", self.width, above=0)
         check_number("depth", self.depth, above=0)
         super().__post_init__()
 
@@ -64,8 +63,7 @@ class EfficientNet(ImageNetwork):
           x: images ``(batch, height, width, channels)``.
           train: whether to use and update batch statistics, and to drop.
         """
-        conv = functools.partial(_layers.conv, dtype=self.dtype)
-        norm = _layers.batch_norm(train, self.dtype)
+        conv, norm = _layers.conv_and_norm(train, self.dtype)
         unit = functools.partial(
             _layers.ConvNormAct, conv=conv, norm=norm, act=self.act
         )
@@ -91,13 +89,8 @@ class EfficientNet(ImageNetwork):
                 )(x)
         x = _layers.global_mean(unit(4 * x.shape[-1], 1, name="last")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        head = nn.Dense(
-            self.num_classes,
-            kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform"),
-            dtype=self.dtype,
-            name="head",
-        )
-        return _layers.logits(head(x))
+        init = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+        return _layers.head(x, self.num_classes, self.dtype, init)
 
 
 _imagenet = functools.partial(EfficientNet, num_classes=1000)

@@ -7,7 +7,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from optax_ia._src.checks import check_number
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
 
@@ -211,11 +210,6 @@ class InceptionV3(ImageNetwork):
     width: float = 1.0
     act: Activation = nn.relu
     dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Checks the attributes."""
-        check_number("width", self.width, above=0)
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:

@@ -39,6 +39,7 @@ class ImageNetwork(nn.Module):
         stem = getattr(self, "stem", None)
         if stem is not None:
             check_choice("stem", stem, ("cifar", "imagenet"))
+        check_number("width", getattr(self, "width", 1), above=0)
         for name in ("dropout", "stochastic_depth"):
             check_number(name, getattr(self, name, 0.0), minimum=0, below=1)
         super().__post_init__()
@@ -89,6 +90,11 @@ def batch_norm(train: bool, dtype: Any, epsilon: float = 1e-5) -> ModuleDef:
         epsilon=epsilon,
         dtype=dtype,
     )
+
+
+def conv_and_norm(train: bool, dtype: Any) -> tuple[ModuleDef, ModuleDef]:
+    """What makes the convolutions and the normalisations of most networks."""
+    return functools.partial(conv, dtype=dtype), batch_norm(train, dtype)
 
 
 class ConvNormAct(nn.Module):
@@ -218,6 +224,14 @@ def global_mean(x: jax.Array) -> jax.Array:
 def logits(x: jax.Array) -> jax.Array:
     """The outputs in float32 at least, for the loss."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def head(
+    x: jax.Array, num_classes: int, dtype: Any, kernel_init: Any = uniform_fan_in
+) -> jax.Array:
+    """The outputs: a dense layer called ``head``; inside a compact method."""
+    layer = nn.Dense(num_classes, kernel_init=kernel_init, dtype=dtype, name="head")
+    return logits(layer(x))
 
 
 class Stem(nn.Module):

@@ -5,7 +5,6 @@ import functools
 import flax.linen as nn
 import jax
 
-from optax_ia._src.checks import check_number
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
 
@@ -102,11 +101,6 @@ class MobileNetV2(ImageNetwork):
     act: Activation = nn.relu6
     dropout: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Checks the attributes."""
-        check_number("width", self.width, above=0)
-        super().__post_init__()
-
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.
@@ -115,8 +109,7 @@ class MobileNetV2(ImageNetwork):
           x: images ``(batch, height, width, channels)``.
           train: whether to use and update batch statistics, and to drop.
         """
-        conv = functools.partial(_layers.conv, dtype=self.dtype)
-        norm = _layers.batch_norm(train, self.dtype)
+        conv, norm = _layers.conv_and_norm(train, self.dtype)
         unit = functools.partial(
             _layers.ConvNormAct, conv=conv, norm=norm, act=self.act
         )
@@ -140,13 +133,8 @@ class MobileNetV2(ImageNetwork):
                 )(x)
         x = unit(divisible(self.last * max(1.0, self.width)), 1, name="last")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(_layers.global_mean(x))
-        head = nn.Dense(
-            self.num_classes,
-            kernel_init=nn.initializers.normal(0.01),
-            dtype=self.dtype,
-            name="head",
-        )
-        return _layers.logits(head(x))
+        init = nn.initializers.normal(0.01)
+        return _layers.head(x, self.num_classes, self.dtype, init)
 
 
 mobilenet_v2 = functools.partial(MobileNetV2, num_classes=1000, dropout=0.2)

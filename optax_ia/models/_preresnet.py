@@ -11,6 +11,32 @@ from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
 from optax_ia.models._resnet import Shortcut
 
 
+def branch(
+    features: int, stride: int, bottleneck: bool
+) -> tuple[tuple[int, int, int], ...]:
+    """Features, kernel and stride of the convolutions of a block."""
+    if bottleneck:
+        return (features, 1, 1), (features, 3, stride), (4 * features, 1, 1)
+    return (features, 3, stride), (features, 3, 1)
+
+
+def blocks_of_a_stage(depth: int, block: str) -> int:
+    """How many blocks make ``depth`` layers in three stages.
+
+    Args:
+      depth: number of layers.
+      block: "bottleneck" (three convolutions) or "basic" (two).
+
+    Raises:
+      ValueError: if the block is another or no number of them will do.
+    """
+    check_choice("block", block, ("bottleneck", "basic"))
+    layers = 9 if block == "bottleneck" else 6
+    if depth < layers + 2 or (depth - 2) % layers:
+        raise ValueError(f"depth must be {layers} n + 2 with {block=}, got {depth}.")
+    return (depth - 2) // layers
+
+
 class PreActBlock(nn.Module):
     """Normalisation and activation before each convolution; nothing after the sum.
 
@@ -34,13 +60,7 @@ class PreActBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns input plus branch."""
-        layers = ((self.features, 3, self.stride), (self.features, 3, 1))
-        if self.bottleneck:
-            layers = (
-                (self.features, 1, 1),
-                (self.features, 3, self.stride),
-                (4 * self.features, 1, 1),
-            )
+        layers = branch(self.features, self.stride, self.bottleneck)
         y = x
         for index, (features, kernel, stride) in enumerate(layers, start=1):
             y = self.act(self.norm(name=f"norm{index}")(y))
@@ -77,13 +97,7 @@ class PreResNet(ImageNetwork):
 
     def __post_init__(self) -> None:
         """Checks the attributes."""
-        check_choice("block", self.block, ("bottleneck", "basic"))
-        layers = 9 if self.block == "bottleneck" else 6
-        if self.depth < layers + 2 or (self.depth - 2) % layers:
-            raise ValueError(
-                f"depth must be {layers} n + 2 with block={self.block!r}, "
-                f"got {self.depth}."
-            )
+        blocks_of_a_stage(self.depth, self.block)
         super().__post_init__()
 
     @nn.compact
@@ -94,24 +108,21 @@ class PreResNet(ImageNetwork):
           x: images ``(batch, height, width, channels)``.
           train: whether to use and update batch statistics.
         """
-        conv = functools.partial(_layers.conv, dtype=self.dtype)
-        norm = _layers.batch_norm(train, self.dtype)
-        bottleneck = self.block == "bottleneck"
+        conv, norm = _layers.conv_and_norm(train, self.dtype)
         x = conv(self.width, name="stem")(x)
         for stage in range(3):
-            for index in range((self.depth - 2) // (9 if bottleneck else 6)):
+            for index in range(blocks_of_a_stage(self.depth, self.block)):
                 x = PreActBlock(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and index == 0 else 1,
                     conv=conv,
                     norm=norm,
                     act=self.act,
-                    bottleneck=bottleneck,
+                    bottleneck=self.block == "bottleneck",
                     name=f"stage{stage + 1}_block{index + 1}",
                 )(x)
         x = _layers.global_mean(self.act(norm(name="norm")(x)))
-        head = _layers.dense(self.num_classes, dtype=self.dtype, name="head")
-        return _layers.logits(head(x))
+        return _layers.head(x, self.num_classes, self.dtype)
 
 
 preresnet56 = functools.partial(PreResNet, depth=56)

@@ -7,9 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from optax_ia._src.checks import check_choice, check_number
+from optax_ia._src.checks import check_number
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
+from optax_ia.models._preresnet import blocks_of_a_stage, branch
 
 
 def pad_shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
@@ -44,13 +45,7 @@ class PyramidBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns input plus branch."""
-        layers = ((self.features, 3, self.stride), (self.features, 3, 1))
-        if self.bottleneck:
-            layers = (
-                (self.features, 1, 1),
-                (self.features, 3, self.stride),
-                (4 * self.features, 1, 1),
-            )
+        layers = branch(self.features, self.stride, self.bottleneck)
         y = self.norm(name="norm1")(x)
         for index, (features, kernel, stride) in enumerate(layers, start=1):
             y = y if index == 1 else self.act(y)
@@ -82,14 +77,8 @@ class PyramidNet(ImageNetwork):
 
     def __post_init__(self) -> None:
         """Checks the attributes."""
-        check_choice("block", self.block, ("basic", "bottleneck"))
         check_number("alpha", self.alpha, minimum=0)
-        layers = 9 if self.block == "bottleneck" else 6
-        if self.depth < layers + 2 or (self.depth - 2) % layers:
-            raise ValueError(
-                f"depth must be {layers} n + 2 with block={self.block!r}, "
-                f"got {self.depth}."
-            )
+        blocks_of_a_stage(self.depth, self.block)
         super().__post_init__()
 
     @nn.compact
@@ -100,10 +89,8 @@ class PyramidNet(ImageNetwork):
           x: images ``(batch, height, width, channels)``.
           train: whether to use and update batch statistics.
         """
-        conv = functools.partial(_layers.conv, dtype=self.dtype)
-        norm = _layers.batch_norm(train, self.dtype)
-        bottleneck = self.block == "bottleneck"
-        blocks = (self.depth - 2) // (9 if bottleneck else 6)
+        conv, norm = _layers.conv_and_norm(train, self.dtype)
+        blocks = blocks_of_a_stage(self.depth, self.block)
         x = norm(name="stem_norm")(conv(self.width, name="stem")(x))
         for stage in range(3):
             for index in range(blocks):
@@ -114,12 +101,11 @@ class PyramidNet(ImageNetwork):
                     conv=conv,
                     norm=norm,
                     act=self.act,
-                    bottleneck=bottleneck,
+                    bottleneck=self.block == "bottleneck",
                     name=f"stage{stage + 1}_block{index + 1}",
                 )(x)
         x = _layers.global_mean(self.act(norm(name="norm")(x)))
-        head = _layers.dense(self.num_classes, dtype=self.dtype, name="head")
-        return _layers.logits(head(x))
+        return _layers.head(x, self.num_classes, self.dtype)
 
 
 pyramidnet110_a48 = functools.partial(PyramidNet, alpha=48)

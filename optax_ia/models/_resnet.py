@@ -173,8 +173,7 @@ class ResNet(ImageNetwork):
           x: images ``(batch, height, width, channels)``.
           train: whether to use and update batch statistics, and to drop.
         """
-        conv = functools.partial(_layers.conv, dtype=self.dtype)
-        norm = _layers.batch_norm(train, self.dtype)
+        conv, norm = _layers.conv_and_norm(train, self.dtype)
         x = _layers.Stem(self.width, self.stem, conv, norm, self.act, name="stem")(x)
         for stage, blocks in enumerate(self.stages):
             for index in range(blocks):
@@ -189,8 +188,7 @@ class ResNet(ImageNetwork):
                     name=f"stage{stage + 1}_block{index + 1}",
                 )(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(_layers.global_mean(x))
-        head = _layers.dense(self.num_classes, dtype=self.dtype, name="head")
-        return _layers.logits(head(x))
+        return _layers.head(x, self.num_classes, self.dtype)
 
 
 _ones, _zeros = nn.initializers.ones, nn.initializers.zeros

@@ -10,42 +10,9 @@ import flax.linen as nn
 import jax
 
 from optax_ia.models import _layers
-from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
+from optax_ia.models._layers import Activation, ImageNetwork
 from optax_ia.models._resnet import BasicBlock, Bottleneck, ResNet
-
-
-class PreActSEBlock(nn.Module):
-    """Two pre-activated 3x3 convolutions, gated channel by channel.
-
-    Attributes:
-      features: number of channels.
-      stride: of the first convolution.
-      conv: makes convolutions.
-      norm: makes normalisations.
-      act: the activation.
-      reduction: divides the channels of the squeeze-and-excitation.
-    """
-
-    features: int
-    stride: int
-    conv: ModuleDef
-    norm: ModuleDef
-    act: Activation
-    reduction: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns input plus branch; a projection starts from the activated input."""
-        y = self.act(self.norm(name="norm1")(x))
-        shortcut = x
-        if x.shape[-1] != self.features or self.stride != 1:
-            project = self.conv(self.features, 1, self.stride, name="shortcut")
-            shortcut = project(y)
-        y = self.conv(self.features, 3, self.stride, name="conv1")(y)
-        y = self.act(self.norm(name="norm2")(y))
-        y = self.conv(self.features, 3, name="conv2")(y)
-        hidden = self.features // self.reduction
-        return shortcut + _layers.SqueezeExcite(hidden, self.conv, name="se")(y)
+from optax_ia.models._wide_resnet import WideBlock
 
 
 class SENet(ImageNetwork):
@@ -76,22 +43,21 @@ class SENet(ImageNetwork):
           x: images ``(batch, height, width, channels)``.
           train: whether to use and update batch statistics.
         """
-        conv = functools.partial(_layers.conv, dtype=self.dtype)
-        norm = _layers.batch_norm(train, self.dtype)
+        conv, norm = _layers.conv_and_norm(train, self.dtype)
         x = _layers.Stem(self.width, "cifar", conv, norm, self.act, name="stem")(x)
         for stage, blocks in enumerate(self.stages):
             for index in range(blocks):
-                x = PreActSEBlock(
+                x = WideBlock(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and index == 0 else 1,
                     conv=conv,
                     norm=norm,
                     act=self.act,
-                    reduction=self.reduction,
+                    squeeze=self.reduction,
                     name=f"stage{stage + 1}_block{index + 1}",
                 )(x)
-        head = _layers.dense(self.num_classes, dtype=self.dtype, name="head")
-        return _layers.logits(head(_layers.global_mean(x)))
+        x = _layers.global_mean(x)
+        return _layers.head(x, self.num_classes, self.dtype)
 
 
 senet18 = functools.partial(SENet, stages=(2, 2, 2, 2))

@@ -103,8 +103,7 @@ class ShuffleNetV2(ImageNetwork):
                 stride = 2 if index == 0 else 1
                 x = ShuffleBlock(features, stride, conv, norm, self.act, name=name)(x)
         x = _layers.global_mean(unit(self.last, 1, name="last")(x))
-        head = _layers.dense(self.num_classes, dtype=self.dtype, name="head")
-        return _layers.logits(head(x))
+        return _layers.head(x, self.num_classes, self.dtype)
 
 
 _WIDTHS = {

@@ -41,8 +41,7 @@ class MLP(ImageNetwork):
             )
             x = self.act(layer(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        head = _layers.dense(self.num_classes, dtype=self.dtype, name="head")
-        return _layers.logits(head(x))
+        return _layers.head(x, self.num_classes, self.dtype)
 
 
 class LeNet(ImageNetwork):
@@ -84,8 +83,7 @@ class LeNet(ImageNetwork):
         for index, features in enumerate(self.hidden, start=1):
             layer = _layers.dense(features, dtype=self.dtype, name=f"dense{index}")
             x = self.act(layer(x))
-        head = _layers.dense(self.num_classes, dtype=self.dtype, name="head")
-        return _layers.logits(head(x))
+        return _layers.head(x, self.num_classes, self.dtype)
 
 
 class Autoencoder(nn.Module):

@@ -19,7 +19,8 @@ class WideBlock(nn.Module):
       conv: makes convolutions.
       norm: makes normalisations.
       act: the activation.
-      drop: drops values between the convolutions.
+      drop: drops values between the convolutions; None never does.
+      squeeze: divides the channels of a squeeze-and-excitation; None for none.
     """
 
     features: int
@@ -27,7 +28,8 @@ class WideBlock(nn.Module):
     conv: ModuleDef
     norm: ModuleDef
     act: Activation
-    drop: ModuleDef
+    drop: ModuleDef | None = None
+    squeeze: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -38,8 +40,13 @@ class WideBlock(nn.Module):
             project = self.conv(self.features, 1, self.stride, name="shortcut")
             shortcut = project(y)
         y = self.conv(self.features, 3, self.stride, name="conv1")(y)
-        y = self.drop()(self.act(self.norm(name="norm2")(y)))
-        return shortcut + self.conv(self.features, 3, name="conv2")(y)
+        y = self.act(self.norm(name="norm2")(y))
+        y = y if self.drop is None else self.drop()(y)
+        y = self.conv(self.features, 3, name="conv2")(y)
+        if self.squeeze:
+            hidden = self.features // self.squeeze
+            y = _layers.SqueezeExcite(hidden, self.conv, name="se")(y)
+        return shortcut + y
 
 
 class WideResNet(ImageNetwork):
@@ -78,8 +85,7 @@ class WideResNet(ImageNetwork):
           x: images ``(batch, height, width, channels)``.
           train: whether to use and update batch statistics, and to drop.
         """
-        conv = functools.partial(_layers.conv, dtype=self.dtype)
-        norm = _layers.batch_norm(train, self.dtype)
+        conv, norm = _layers.conv_and_norm(train, self.dtype)
         drop = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
         x = conv(self.width, name="stem")(x)
         for stage in range(3):
@@ -94,8 +100,7 @@ class WideResNet(ImageNetwork):
                     name=f"stage{stage + 1}_block{index + 1}",
                 )(x)
         x = _layers.global_mean(self.act(norm(name="norm")(x)))
-        head = _layers.dense(self.num_classes, dtype=self.dtype, name="head")
-        return _layers.logits(head(x))
+        return _layers.head(x, self.num_classes, self.dtype)
 
 
 wide_resnet28_10 = functools.partial(WideResNet, depth=28, widen=10)

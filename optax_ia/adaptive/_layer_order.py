@@ -8,7 +8,7 @@ from optax_ia.explain._unfoldings import is_kernel
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def _natural(path: str) -> list[tuple[int, int, str]]:
+def natural_key(path: str) -> list[tuple[int, int, str]]:
     """A key by which ``Conv_2`` comes before ``Conv_10``."""
     parts = re.findall(r"\d+|\D+", path.lower())
     return [(0, int(x), "") if x.isdigit() else (1, 0, x) for x in parts]
@@ -22,8 +22,8 @@ def _words(name: str) -> set[str]:
 
 def _before(path: str, kernels: list[str]) -> str:
     """The last kernel before a path in natural order; the first if there is none."""
-    kernels = sorted(kernels, key=_natural)
-    earlier = [kernel for kernel in kernels if _natural(kernel) < _natural(path)]
+    kernels = sorted(kernels, key=natural_key)
+    earlier = [kernel for kernel in kernels if natural_key(kernel) < natural_key(path)]
     return earlier[-1] if earlier else kernels[0]
 
 
@@ -95,7 +95,7 @@ def _called_before(module: str, kernels: list[str], order: Sequence[str]) -> str
     for name in [*reversed(order[:place]), *order[place:]]:
         own = [kernel for kernel in kernels if _module(kernel) == name]
         if own:
-            return sorted(own, key=_natural)[-1]
+            return sorted(own, key=natural_key)[-1]
     raise ValueError(
         f"order must name modules that have kernels; none of {kernels} is in one of "
         f"{list(order)}."

@@ -9,6 +9,7 @@ COMMANDS = {
     "step": "time, memory and compile time of one update",
     "curvature": "Hessian products and Lanczos steps, in gradients",
     "kfac": "K-FAC's training steps, in those of SGD and of kfac-jax",
+    "evbmf": "the low-rank parts of all layers, beside thin SVDs in NumPy",
     "shampoo": "Shampoo's steps with and without roots, in those of AdamW",
 }
 

@@ -96,7 +96,7 @@ def rows_of(found: Analysis) -> list[tuple[str, ...]]:
             (f"{s.bulk.lower:.3g} to {s.bulk.upper:.3g}" for s in sharp),
         ),
         row("eigenvalues outside of it", (f"{s.num_outside:.0f}" for s in sharp)),
-        row("distance from it, 0 to 1", (f"{s.bulk.distance:.2f}" for s in sharp)),
+        row("distance of the distributions", (f"{s.bulk.distance:.2f}" for s in sharp)),
     ]
     if found.damping is not None:
         delta = found.damping.value

@@ -20,8 +20,8 @@ class Row:
       entry: the optimiser and its options.
       work: the kind of step, or a mean over steps of two kinds.
       milliseconds: per step.
-      ratio: to optax.adamw in the same round.
-      compile_seconds: of tracing and compiling.
+      ratio: to optax.adamw in the same round; of a PyTorch peer, to PyTorch's AdamW.
+      compile_seconds: of tracing and compiling; None of a peer, as what follows.
       state_bytes: size of the state.
       temporary_bytes: scratch memory of a step, if the backend tells.
       bar: largest ratio allowed, if there is such a bar.
@@ -31,15 +31,19 @@ class Row:
     work: str
     milliseconds: Spread
     ratio: Spread
-    compile_seconds: Spread
-    state_bytes: int
-    temporary_bytes: int | None
-    bar: float | None
+    compile_seconds: Spread | None = None
+    state_bytes: int | None = None
+    temporary_bytes: int | None = None
+    bar: float | None = None
 
     @property
     def passed(self) -> bool | None:
         """Whether the median is within the bar; None without one."""
         return None if self.bar is None else self.ratio.median <= self.bar
+
+
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:.1f}"
 
 
 def print_rows(console: Console, title: str, rows: list[Row]) -> None:
@@ -51,15 +55,15 @@ def print_rows(console: Console, title: str, rows: list[Row]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     verdict = {None: "", True: "[green]pass[/]", False: "[red]miss[/]"}
     for row in rows:
-        scratch = row.temporary_bytes
+        compiling = row.compile_seconds
         table.add_row(
             row.entry,
             row.work,
             f"{row.milliseconds.median:.3g}",
             with_quartiles(row.ratio),
-            f"{row.compile_seconds.median:.1f}",
-            f"{row.state_bytes / 1e6:.1f}",
-            "" if scratch is None else f"{scratch / 1e6:.1f}",
+            "" if compiling is None else f"{compiling.median:.1f}",
+            _megabytes(row.state_bytes),
+            _megabytes(row.temporary_bytes),
             "" if row.bar is None else f"{row.bar:.1f}",
             verdict[row.passed],
         )

@@ -1,10 +1,13 @@
 """``python -m experiments.benchmarks shampoo``: Shampoo's steps in those of AdamW.
 
-On the shapes of ResNet-18, in one process, in turn; the spread is over rounds.
+On the shapes of ResNet-18, in one process, in turn; with ``--peer`` PyTorch's, in those
+of its own AdamW. The spread is over rounds.
 """
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from experiments.benchmarks._entries import REFERENCE, Entry, Phase
 from experiments.benchmarks._measure import Program, Run, Spread, compile_all
+from experiments.benchmarks._peer import Peer
 from experiments.benchmarks._report import device_line
 from experiments.benchmarks._rows import write_rows
 from experiments.benchmarks._shampoo_report import BARS, Row, print_rows
@@ -57,6 +61,8 @@ class Arguments:
     """Time per update, memory and compile time, as ratios to optax.adamw."""
 
     config: tyro.conf.OmitArgPrefixes[ShampooConfig]
+    peer: str | None = None
+    """An interpreter with torch and pytorch_optimizer, to compare with."""
     out: Path | None = None
     """Folder for the table; by default a new one under runs/benchmarks."""
 
@@ -154,6 +160,22 @@ def _pairs(
     return np.asarray(rounds)
 
 
+def _kinds(
+    between: np.ndarray, roots: np.ndarray
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Seconds and ratios of both kinds of steps, and means over a period of them."""
+    seconds, ratio = between[:, 0], between[:, 0] / between[:, 1]
+    with_roots = roots[:, 0] / roots[:, 1]
+    yield "between roots", seconds, ratio
+    yield "with roots", roots[:, 0], with_roots
+    for every in (10, 100):
+        means = [
+            (np.median(root) + (every - 1) * each) / every
+            for root, each in ((roots[:, 0], seconds), (with_roots, ratio))
+        ]
+        yield f"roots every {every}", means[0], means[1]
+
+
 def measure(config: ShampooConfig) -> Iterator[Row]:
     """Times everything.
 
@@ -180,18 +202,40 @@ def measure(config: ShampooConfig) -> Iterator[Row]:
             time(run, repeats=number, seconds=config.block_seconds)
             for run, number in zip(runs, repeats, strict=True)
         )
-        root = np.median(roots[:, 0]), np.median(roots[:, 0] / roots[:, 1])
-        ratio = between[:, 0] / between[:, 1]
-        row = functools.partial(_row, entry, programs=programs)
-        yield row("between roots", seconds=between[:, 0], ratio=ratio)
-        with_roots = roots[:, 0] / roots[:, 1]
-        yield row("with roots", seconds=roots[:, 0], ratio=with_roots)
-        for every in (10, 100):
-            means = [
-                (mean + (every - 1) * each) / every
-                for mean, each in zip(root, (between[:, 0], ratio), strict=True)
-            ]
-            yield row(f"roots every {every}", seconds=means[0], ratio=means[1])
+        for work, seconds, ratio in _kinds(between, roots):
+            yield _row(entry, work, programs, seconds, ratio)
+
+
+def measure_peers(peer: Peer, config: ShampooConfig) -> Iterator[Row]:
+    """Times PyTorch's optimisers against its own AdamW, on the same shapes.
+
+    Args:
+      peer: runs ``_torch_shampoo_peer.py``.
+      config: what, and how long.
+
+    Yields:
+      The rows of one peer after the other.
+    """
+    # PyTorch's kernels have their output axis first
+    wanted = [list(shape[::-1]) for shape in shapes(config.network)]
+    names = peer.ask("load", shapes=wanted)["peers"]
+
+    def seconds(name, steps):
+        return float(np.mean(peer.ask("block", name=name, steps=steps)["seconds"]))
+
+    for name in names:
+        found = []
+        for every in (_NEVER, 1):
+            peer.ask("start", name=name, every=every)
+            pairs = []
+            for _ in range(config.root_repeats):
+                peer.ask("block", name="AdamW", steps=1)
+                beside = seconds("AdamW", 10)
+                pairs.append((seconds(name, 1), beside))
+            peer.ask("stop", name=name)
+            found.append(np.asarray(pairs))
+        for work, own, ratio in _kinds(*found):
+            yield Row(f"PyTorch {name}", work, Spread.of(1e3 * own), Spread.of(ratio))
 
 
 def _row(
@@ -225,10 +269,15 @@ def main(arguments: list[str]) -> int:
     console.print(device_line())
     columns = (TextColumn("{task.description:48}"), BarColumn(), TimeElapsedColumn())
     rows: list[Row] = []
-    with Progress(*columns, transient=True) as progress:
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress(*columns, transient=True))
         total = 1 + 4 * (len(_entries(config)) - 1)
         task = progress.add_task("compiling", total=total)
-        for row in measure(config):
+        measured = [measure(config)]
+        if parsed.peer is not None:
+            peer = stack.enter_context(Peer(parsed.peer, "_torch_shampoo_peer.py"))
+            measured.append(measure_peers(peer, config))
+        for row in itertools.chain(*measured):
             rows.append(row)
             write_rows(folder.path / "shampoo.csv", rows)
             progress.update(task, advance=1, description=f"{row.entry}: {row.work}")

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from experiments.benchmarks import _shampoo_report, shampoo
+from experiments.benchmarks._peer import Peer
 from experiments.errors import ExperimentError
 
 QUICK = ["--network", "toy", "--repeats", "2", "--root-repeats", "1"]
@@ -34,6 +35,39 @@ def test_rows_hold_times_ratios_and_source(tmp_path):
         assert int(row["state_bytes"]) > 0
         assert row["device"]
         assert row["bar"] == row["passed"] == ""  # for blocks of 128 alone
+
+
+class Stub(Peer):
+    """A peer whose AdamW takes 2 ms, its steps 10 ms and those with roots 100 ms."""
+
+    def __init__(self):
+        self.every, self.shapes = None, None
+
+    def ask(self, do, **arguments):
+        if do == "load":
+            self.shapes = arguments["shapes"]
+            return {"peers": ["SOAP"]}
+        if do == "start":
+            self.every = arguments["every"]
+        if do != "block":
+            return {}
+        own = 0.1 if self.every == 1 else 0.01
+        seconds = 0.002 if arguments["name"] == "AdamW" else own
+        return {"seconds": [seconds] * arguments["steps"]}
+
+
+def test_peers_are_measured_in_their_own_adamw():
+    peer = Stub()
+    rows = list(shampoo.measure_peers(peer, shampoo.ShampooConfig(network="toy")))
+    assert peer.shapes == [[8, 4, 3, 3], [8], [10, 8], [10]]
+    assert {row.entry for row in rows} == {"PyTorch SOAP"}
+    assert {row.work: round(row.ratio.median, 9) for row in rows} == {
+        "between roots": 5,
+        "with roots": 50,
+        "roots every 10": 9.5,
+        "roots every 100": 5.45,
+    }
+    assert all(row.passed is None and row.compile_seconds is None for row in rows)
 
 
 def test_bars_are_those_asked_for():

@@ -174,7 +174,7 @@ def test_accumulated_gradients_meet_the_last_factors():
     for pair in ((0, 1), (2, 3)):
         parts = []
         for number in pair:
-            key = _step_keys(KEY, state.step)[1]
+            key = _step_keys(KEY, jnp.asarray(state.step))[1]
             parts.append(value_and_grad(params, batch(seed=number), key))
             assert optax_ia.kfac_factors_due(state.opt_state)
             state, _ = step(state, batch(seed=number), KEY)

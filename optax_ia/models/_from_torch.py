@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from optax_ia.models._from_torch_awd import awd_from_torch
 from optax_ia.models._from_torch_roberta import roberta_from_torch
 from optax_ia.models._torch_layouts import LAYOUTS
+from optax_ia.models._torch_weights import as_array
 from optax_ia.models._vgg import VGG
 from optax_ia.models._zoo import (
     abstract_variables,
@@ -26,6 +28,12 @@ _LEAVES = {
     "var": "running_var",
 }
 _COUNTER = ".num_batches_tracked"
+
+_LANGUAGE: dict[str, Callable[..., dict[str, Any]]] = {
+    "awd_*": awd_from_torch,
+    "roberta_*": roberta_from_torch,
+}
+"""By pattern of names, the models whose layouts are not torchvision's."""
 
 
 class Leaf(NamedTuple):
@@ -89,13 +97,6 @@ def torch_leaves(name: str, **kwargs: Any) -> list[Leaf]:
     return leaves
 
 
-def _host_array(value: Any) -> np.ndarray:
-    """A float32 array on the host; a PyTorch tensor leaves its device and graph."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().float()
-    return np.asarray(value, np.float32)
-
-
 def _listed(what: str, names: Iterable[str]) -> list[str]:
     names = sorted(names)
     return [f"{what}: {', '.join(names)}"] if names else []
@@ -108,9 +109,10 @@ def from_torch(
 
     Takes the state dicts of torchvision's VGG, ResNet, ResNeXt, DenseNet, MobileNetV2,
     ShuffleNetV2, EfficientNet and Inception v3 for the models of the same names, and
-    of Hugging Face's ``RobertaForMaskedLM`` for the ``roberta_*`` models. In evaluation
-    the network then computes what the original computes; in train mode PyTorch's
-    running variances are unbiased and Flax's are not.
+    of Hugging Face's ``RobertaForMaskedLM`` for the ``roberta_*`` models, and of the
+    authors' AWD-LSTM and AWD-QRNN for the ``awd_*`` models. In evaluation the network
+    then computes what the original computes; in train mode PyTorch's running variances
+    are unbiased and Flax's are not.
 
     Args:
       name: one of :func:`list_models`, in its ImageNet form.
@@ -136,12 +138,14 @@ def from_torch(
       ...     print(str(error)[:56])
       the state dict does not fit resnet18; missing: bn1.bias,
     """
-    if name.startswith("roberta") and name in list_models("roberta*"):
-        model: Any = create_model(name, **kwargs)
-        return {"params": roberta_from_torch(model, state_dict)}
+    for pattern, convert in _LANGUAGE.items():
+        if name in list_models(pattern):
+            model: Any = create_model(name, **kwargs)
+            return {"params": convert(model, state_dict)}
     get_model_record(name)
     if name not in LAYOUTS:
-        known = ", ".join((*sorted(LAYOUTS), *list_models("roberta*")))
+        others = (known for pattern in _LANGUAGE for known in list_models(pattern))
+        known = ", ".join((*sorted(LAYOUTS), *others))
         raise ValueError(f"no PyTorch layout for {name!r}; there is one for: {known}")
     leaves = torch_leaves(name, **kwargs)
     expected = {leaf.name for leaf in leaves}
@@ -151,11 +155,11 @@ def from_torch(
     for leaf in leaves:
         if leaf.name not in given:
             continue
-        value = _host_array(state_dict[leaf.name])
+        value = as_array(state_dict[leaf.name])
         if value.shape != leaf.shape:
             wrong.append(f"{leaf.name} is {value.shape}, not {leaf.shape}")
             continue
-        variables[leaf.path] = jnp.asarray(leaf.convert(value))
+        variables[leaf.path] = jnp.asarray(leaf.convert(value), jnp.float32)
     problems = [
         *_listed("missing", expected - given),
         *_listed("unexpected", given - expected),

@@ -63,12 +63,14 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
     Every image network is called as ``model.apply(variables, images, train=...)`` with
     images ``(batch, height, width, channels)`` and returns logits, in float32 at least.
     In train mode pass ``mutable=["batch_stats"]`` where there is batch normalisation
-    and ``rngs={"dropout": key}`` where there is dropout.
+    and ``rngs={"dropout": key}`` where there is dropout. Language models take tokens
+    ``(batch, length)``; the AWD ones also a carry, from ``model.initial_carry(batch)``,
+    and return a :class:`LanguageOutput`.
 
     Args:
       name: one of :func:`list_models`.
-      **kwargs: attributes of the module, such as ``num_classes`` and ``dtype`` (what
-        it computes in; parameters are float32).
+      **kwargs: attributes of the module, such as ``num_classes`` (``vocab_size`` of
+        language models) and ``dtype`` (what it computes in; parameters are float32).
 
     Returns:
       The module, not yet initialised.

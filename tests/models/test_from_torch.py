@@ -119,6 +119,8 @@ def test_anything_like_a_tensor_will_do():
     """A tensor on a device, with a graph, of a type that NumPy does not know."""
 
     class Tensor:
+        dtype = "torch.bfloat16"
+
         def __init__(self, array, where="device"):
             self.array, self.where = array, where
 

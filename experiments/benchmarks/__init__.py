@@ -7,6 +7,7 @@ from experiments.errors import unknown
 
 COMMANDS = {
     "step": "time, memory and compile time of one update",
+    "epoch": "an epoch of training with P4's optimisers, in those of SGD",
     "curvature": "Hessian products and Lanczos steps, in gradients",
     "kfac": "K-FAC's training steps, in those of SGD and of kfac-jax",
     "evbmf": "the low-rank parts of all layers, beside thin SVDs in NumPy",

@@ -33,9 +33,9 @@ handful of seeds the interval is too narrow. The test set was evaluated once per
 its end. Rates and decays were chosen on validation, for the optimisers without
 averaging; those with it took over their base's. The columns on the right are what the
 papers report: P0 for VGG-16, P2 for ResNet-18 after 40 epochs, P4 for ResNet-18 after
-250, on their own tasks; they are no target for this one. Seconds include evaluation every epoch and, in a process's
-first run of an optimiser, compilation; steps per second are of training alone, and so
-are the seconds on the axis of a figure."""
+250, on their own tasks; they are no target for this one. Seconds include evaluation
+every epoch and, in a process's first run of an optimiser, compilation; steps per second
+are of training alone, and so are the seconds on the axis of a figure."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,14 @@ import pytest
 
 import optax_ia
 from experiments.configs.p0.digits import PRESETS
-from experiments.configs.settings import DampedRates, Rates, RunConfig
+from experiments.configs.p4 import digits as p4
+from experiments.configs.settings import (
+    DampedRates,
+    Rates,
+    RunConfig,
+    TaskConfig,
+    fields_of,
+)
 from experiments.errors import ExperimentError
 from experiments.optimizers import (
     build_optimizer,
@@ -159,3 +166,46 @@ def test_gradients_are_clipped_before_the_rule():
 def test_unknown_optimiser_names_the_choices():
     with pytest.raises(ExperimentError, match="unknown optimizer 'adamm'.*gadamx.*all"):
         check_optimizer("adamm")
+
+
+@pytest.mark.parametrize("name", ["sgd", "swa"])
+def test_step_decay_multiplies_the_rate_every_so_many_epochs(name):
+    config = run_of(name, schedule="step", decay_every=4)
+    rates, _ = learning_rates_and_counts(config, 2)
+    expected = config.learning_rate * np.repeat([1, 0.5, 0.25], [8, 8, 4])
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_a_rate_that_is_its_own_affair_takes_no_step_decay():
+    """RMSGD's first rate is the one it is given, whatever the schedule."""
+    config = run_of("rmsgd", schedule="step", decay_every=1)
+    rates, _ = learning_rates_and_counts(config, 2)
+    assert rates[0] == pytest.approx(config.learning_rate)
+
+
+def test_records_from_before_a_field_name_the_same_runs():
+    plain = json.loads(RunConfig().to_json())
+    later = {"damping", "schedule", "decay_every", "decay_factor", "cutout", "width"}
+    assert not later & set(plain)
+    changed = RunConfig(schedule="step", cutout=4, width=8)
+    assert json.loads(changed.to_json()) == plain | {
+        "schedule": "step",
+        "cutout": 4,
+        "width": 8,
+    }
+
+
+def test_everything_in_p4s_comparison_can_be_built():
+    preset = PRESETS["rmsgd"]
+    assert set(preset.optimizers) == set(p4.RATES) == set(p4.REPORTED)
+    for name in preset.optimizers:
+        rate, decay = rates_of(name, preset.tuned)
+        run = RunConfig(
+            **fields_of(preset, TaskConfig),
+            optimizer=name,
+            learning_rate=rate,
+            weight_decay=decay,
+        )
+        build_optimizer(run, 14)
+        # as in the paper: the same decay for all but the line search, which has none
+        assert decay == (None if name == "sls" else 5e-4)

@@ -50,11 +50,11 @@ def _of_layers(epochs: Epochs, name: str) -> np.ndarray:
 
 
 def _flagged(epochs: Epochs) -> tuple[list[int], list[int]]:
-    """Rows and columns where no unfolding has more than one singular value."""
+    """Rows and columns where an unfolding has one singular value."""
     rows, columns = [], []
     for row, path in enumerate(_layers(epochs)):
         for column, metrics in enumerate(epochs):
-            if max(int(one.rank) for one in metrics[path]) == 1:
+            if any(int(one.rank) == 1 for one in metrics[path]):
                 rows.append(row)
                 columns.append(column)
     return rows, columns
@@ -73,8 +73,8 @@ def _short(path: str) -> str:
 def quality_map(histories: Mapping[str, Epochs]) -> bytes:
     """The quality of every layer over epochs, a panel for each run.
 
-    The first layer is at the top. A layer without a rank is grey; one whose rank is 1
-    has the largest quality by definition, and a white dot.
+    The first layer is at the top. A layer without a rank is grey. A white dot says that
+    an unfolding has rank 1, whose quality is the largest by definition.
 
     Args:
       histories: metrics after each epoch, by title; at least one of each.
@@ -191,7 +191,7 @@ def metrics_evolution(
                 axes.plot(np.arange(1, len(curve) + 1), curve, label=name, **drawn)
         for name, epochs in (rates or {}).items():
             _draw_rates(panels[3], name, epochs, list(histories).index(name))
-        for axes in panels[:3]:
+        for axes in panels:  # once all is drawn: it ends the automatic scale
             axes.set_ylim(bottom=0)
         if len(histories) > 1:
             panels[0].legend(frameon=False, fontsize=8)
@@ -218,5 +218,4 @@ def _draw_rates(
             linewidth=1,
             label=name if place == len(paths) - 1 or not paths else None,
         )
-    axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8)

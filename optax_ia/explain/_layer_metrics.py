@@ -232,10 +232,11 @@ def layer_metrics(
     }
 
 
-def _root_mean_square(every: list[UnfoldingMetrics]) -> jax.Array:
+def _root_mean_square(every: list[UnfoldingMetrics], min_rank: Any = 1) -> jax.Array:
     quality = jnp.stack([metrics.quality for metrics in every])
-    counted = jnp.stack([metrics.rank for metrics in every]) > 0
-    total = jnp.sum(jnp.square(quality))
+    counted = jnp.stack([metrics.rank for metrics in every]) >= min_rank
+    # what is not finite has no rank, and must show
+    total = jnp.sum(jnp.where(counted | jnp.isnan(quality), jnp.square(quality), 0))
     return jnp.sqrt(total / jnp.maximum(jnp.sum(counted), 1))
 
 
@@ -246,6 +247,7 @@ def network_quality(
     sigma2: jax.typing.ArrayLike | None = None,
     method: _spectrum.Method = "gram",
     pattern: str | None = None,
+    min_rank: jax.typing.ArrayLike = 1,
 ) -> jax.Array:
     r"""The quality of a network, a measure of how well it will generalise.
 
@@ -262,6 +264,9 @@ def network_quality(
       sigma2: likewise.
       method: likewise. Static.
       pattern: likewise.
+      min_rank: the smallest rank that counts, >= 1. A rank of 1 has the quality
+        :math:`\pi/2` by definition, and Q jumps when an unfolding of a small network
+        comes to it: 2 leaves such unfoldings out.
 
     Returns:
       Q in [0, pi/2], shape (); 0 if nothing has a rank, NaN if a kernel is not finite.
@@ -278,14 +283,11 @@ def network_quality(
       >>> print(f"{explain.network_quality(params, sigma2=0):.4f}")
       1.5708
 
-    .. note::
-      A rank of 1 counts, though its quality is :math:`\pi/2` by definition: see
-      ``layer_metrics(params)[path].outputs.rank``.
-
     References:
       Hosseini, Tuli, Plataniotis, `Exploiting Explainable Metrics for Augmented SGD
       <https://arxiv.org/abs/2203.16723>`_, 2022, eq. 5.
     """
+    checks.check_integer("min_rank", min_rank, minimum=1)
     if isinstance(params, Mapping) and any(
         isinstance(value, LayerMetrics) for value in params.values()
     ):
@@ -294,4 +296,5 @@ def network_quality(
         metrics = layer_metrics(
             params, power=power, sigma2=sigma2, method=method, pattern=pattern
         )
-    return _root_mean_square([one for layer in metrics.values() for one in layer])
+    every = [one for layer in metrics.values() for one in layer]
+    return _root_mean_square(every, min_rank)

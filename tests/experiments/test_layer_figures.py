@@ -51,6 +51,8 @@ def test_values_are_of_the_unfoldings_with_a_rank():
     assert np.isnan(values[3, :3]).all()
     rows, columns = figures._flagged(history())
     assert list(zip(rows, columns, strict=True)) == [(n, n) for n in range(5)]
+    both = LayerMetrics(unfolding(3), unfolding(1))
+    assert figures._flagged([{"a": both}]) == ([0], [0])
     mean = figures._mean(np.array([[np.nan, 1.0], [np.nan, 3.0]]))
     assert np.isnan(mean[0])
     assert mean[1] == 2

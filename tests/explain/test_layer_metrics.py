@@ -91,6 +91,10 @@ def test_the_networks_quality_leaves_out_what_has_no_rank(params, metrics):
     want = np.linalg.norm(q) / np.sqrt(len(q))
     np.testing.assert_allclose(explain.network_quality(metrics), want, rtol=1e-12)
     np.testing.assert_allclose(explain.network_quality(params), want, rtol=1e-12)
+    q = np.array([one.quality for one in every if one.rank > 1])
+    want = np.linalg.norm(q) / np.sqrt(len(q))
+    found = explain.network_quality(metrics, min_rank=2)
+    np.testing.assert_allclose(found, want, rtol=1e-12)
     fresh = metrics["fresh/kernel"]
     assert fresh.stable_rank == fresh.quality == fresh.inputs.condition == 0
     untrained = explain.network_quality({"fresh/kernel": fresh})
@@ -131,6 +135,8 @@ def test_rank_one_is_flagged():
     assert one.rank == 1
     assert one.condition == 0
     np.testing.assert_allclose(one.quality, np.pi / 2)
+    np.testing.assert_allclose(explain.network_quality(found), np.pi / 2)
+    assert explain.network_quality(found, min_rank=2) == 0
 
 
 def test_what_is_not_finite_shows(params):
@@ -216,6 +222,8 @@ def test_patterns_and_errors(params):
         explain.layer_metrics(params, pattern="x")
     with pytest.raises(ValueError, match=r"no array has two axes; there are \['b'\]"):
         explain.network_quality({"b": jnp.ones(3)})
+    with pytest.raises(ValueError, match="min_rank must be >= 1, got 0"):
+        explain.network_quality(params, min_rank=0)
     with pytest.raises(ValueError, match="power must be 1 or 2, got 3"):
         explain.layer_metrics(params, power=3)
     with pytest.raises(ValueError, match="method must be one of"):

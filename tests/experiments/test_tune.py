@@ -13,6 +13,7 @@ from experiments.configs.p0.digits import (
     TuneConfig,
 )
 from experiments.configs.p2 import second_order
+from experiments.configs.p4 import digits as p4
 from experiments.configs.settings import DampedRates, Rates, fields_of
 
 
@@ -70,6 +71,17 @@ def test_the_second_order_configuration_is_what_its_record_says():
     config = PRESETS["second_order"]
     assert best.items() <= config.tuned.items()
     grid = TUNE_PRESETS["second_order"]
+    assert {row["config"] for row in rows} == {r.to_json() for r in tune.plan(grid)}
+    assert fields_of(grid, tune.TaskConfig) == fields_of(config, tune.TaskConfig)
+    assert not {found["seed"] for found in rows} & set(config.seeds)
+
+
+def test_the_configuration_of_p4_is_what_its_record_says():
+    rows = tune.read_record(p4.TUNING_RECORD)
+    best = tune.best(rows)
+    config, grid = PRESETS["rmsgd"], TUNE_PRESETS["rmsgd"]
+    assert set(best) == set(p4.OPTIMIZERS) - {"sls"}  # which has no rate to choose
+    assert best.items() <= config.tuned.items()
     assert {row["config"] for row in rows} == {r.to_json() for r in tune.plan(grid)}
     assert fields_of(grid, tune.TaskConfig) == fields_of(config, tune.TaskConfig)
     assert not {found["seed"] for found in rows} & set(config.seeds)

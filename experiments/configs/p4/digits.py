@@ -81,12 +81,12 @@ GRID = tuple((name, rate) for name, rates in _TRIED.items() for rate in rates)
 """What ``tune --preset rmsgd`` tries, on validation."""
 
 RATES = {
-    "rmsgd": Rates(0.03, DECAY),
+    "rmsgd": Rates(0.1, DECAY),
     "sgd": Rates(0.1, DECAY),
     "sgdp": Rates(0.1, DECAY),
     "sam": Rates(0.1, DECAY),
     "sls": Rates(1.0, None),
-    "adamp": Rates(0.01, DECAY),
+    "adamp": Rates(0.03, DECAY),
     "adabound": Rates(0.01, DECAY),
     "adabelief": Rates(0.01, DECAY),
     "adam": Rates(0.01, DECAY),

@@ -1,6 +1,8 @@
 """The K-FAC benchmark on toys: what it measures, not how fast anything is."""
 
 import csv
+import os
+import subprocess
 import sys
 
 import jax
@@ -90,6 +92,27 @@ def test_a_peer_answers_in_an_interpreter_of_its_own(tmp_path, monkeypatch):
         assert peer.ask("a", b=1) == {"got": {"do": "a", "b": 1}}
         with pytest.raises(ExperimentError, match="status 3 when asked to stop"):
             peer.ask("stop")
+
+
+@pytest.mark.parametrize("given", [None, "3"])
+def test_decompositions_take_one_thread_unless_told_otherwise(given):
+    name = "OPENBLAS_NUM_THREADS"
+    environment = {key: value for key, value in os.environ.items() if key != name}
+    if given is not None:
+        environment[name] = given
+    code = (
+        "import experiments.__main__, os, sys\n"
+        f"print(os.environ['{name}'], 'jax' in sys.modules, 'scipy' in sys.modules)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    # set before OpenBLAS is loaded, or it has no effect
+    assert said == f"{given or 1} False False\n"
 
 
 @pytest.mark.parametrize(

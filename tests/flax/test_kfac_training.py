@@ -163,8 +163,12 @@ def test_a_trigger_starts_the_average():
 def test_accumulated_gradients_meet_the_last_factors():
     plain, step = kfac(), new_step()
     tx = optax.MultiSteps(plain, 2)
+
     # its own gradient_transformation() hands no extra arguments on
-    state = start(optax.GradientTransformationExtraArgs(tx.init, tx.update))
+    def accumulate(updates, state, params=None, **extra_args):
+        return tx.update(updates, state, params, **extra_args)
+
+    state = start(optax.GradientTransformationExtraArgs(tx.init, accumulate))
     value_and_grad = jax.jit(
         optax_ia.flax.kfac_value_and_grad(Network(), apply_kwargs={})
     )

@@ -103,7 +103,7 @@ class Route(NamedTuple):
     Attributes:
       name: its row.
       dtype: of the kernels.
-      metrics: from kernels to what is logged, to be jitted.
+      metrics: from kernels to what is logged.
       spectra: from kernels to a spectrum of each distinct unfolding.
     """
 

@@ -97,8 +97,11 @@ def _eigen_class(size: int) -> int:
 
 
 def _solve_class(size: int) -> int:
-    """The next power of four: wide, as each class is a large program."""
-    return 4 ** math.ceil(math.log(size, 4) - 1e-9)
+    """256, 1024, 4096...: wide, as each class is a large program."""
+    bound = 256
+    while bound < size:
+        bound *= 4
+    return bound
 
 
 def _grouped(

@@ -40,7 +40,7 @@ def shrink(s, sigma2, rows, columns):
     return kept / 2 * (middle + root)
 
 
-def noise_variance(s, rows, columns, points=2000):
+def noise_variance(s, rows, columns, points=800):
     """By brute force: a fine grid, SciPy in its best cells, a root of the derivative.
 
     At a minimum sigma^2 = (sum s^2 - sum s d) / (L M).
@@ -66,8 +66,10 @@ def noise_variance(s, rows, columns, points=2000):
     near = near[(near > grid[0]) & (near < grid[-1])]
     grid = np.sort(np.concatenate([grid, near]))
     energies = np.array([energy(log) for log in grid])
+    padded = np.concatenate([[np.inf], energies, [np.inf]])
+    lowest = (energies <= padded[:-2]) & (energies <= padded[2:])
     best = []
-    for i in np.argsort(energies)[:40]:
+    for i in np.argsort(np.where(lowest, energies, np.inf))[: min(6, lowest.sum())]:
         left, right = grid[max(i - 1, 0)], grid[min(i + 1, len(grid) - 1)]
         found = optimize.minimize_scalar(
             energy, bounds=(left, right), method="bounded", options={"xatol": 1e-12}

@@ -17,8 +17,12 @@ every_notebook = pytest.mark.parametrize(
     "path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS]
 )
 
-LONG = ("03_spectrum_and_surface", "04_second_order")
-"""Over a minute each: run with the slow tests."""
+LONG = (
+    "03_spectrum_and_surface",
+    "04_second_order",
+    "05_layer_metrics_and_rmsgd",
+)
+"""About a minute each or more: run with the slow tests."""
 
 every_run = pytest.mark.parametrize(
     "path",

@@ -44,7 +44,7 @@ class UnfoldingMetrics(NamedTuple):
 
 
 class LayerMetrics(NamedTuple):
-    """Metrics of one kernel; of a matrix both are the same.
+    """Metrics of one kernel, or a stack of them; of a matrix both are the same.
 
     Attributes:
       inputs: of the unfolding whose one side are the input channels.
@@ -60,6 +60,13 @@ class LayerMetrics(NamedTuple):
         return (self.inputs.stable_rank + self.outputs.stable_rank) / 2
 
     @property
+    def condition(self) -> jax.Array:
+        """The mean of the conditions of those that have a rank; 0 if none has."""
+        counted = jnp.stack([one.rank > 0 for one in self])
+        total = jnp.sum(jnp.stack([one.condition for one in self]), axis=0)
+        return total / jnp.maximum(jnp.sum(counted, axis=0), 1)
+
+    @property
     def quality(self) -> jax.Array:
         """The root mean square of the qualities of those that have a rank."""
         return _root_mean_square([self.inputs, self.outputs])
@@ -73,7 +80,7 @@ def _metrics(kept: Kept, length: Any, power: Any) -> UnfoldingMetrics:
     stable = jnp.sum(weights) / length
     last = relative[jnp.maximum(kept.rank - 1, 0)]
     # what is not finite has no rank, but no metrics either
-    condition = jnp.where(there, 1 - last, 0 * first)
+    condition = jnp.where(there, jnp.maximum(1 - last, 0), 0 * first)
     quality = jnp.where(there, jnp.arctan2(stable, condition), 0 * first)
     return UnfoldingMetrics(kept.rank, stable, condition, quality, kept.sigma2)
 
@@ -236,8 +243,10 @@ def _root_mean_square(every: list[UnfoldingMetrics], min_rank: Any = 1) -> jax.A
     quality = jnp.stack([metrics.quality for metrics in every])
     counted = jnp.stack([metrics.rank for metrics in every]) >= min_rank
     # what is not finite has no rank, and must show
-    total = jnp.sum(jnp.where(counted | jnp.isnan(quality), jnp.square(quality), 0))
-    return jnp.sqrt(total / jnp.maximum(jnp.sum(counted), 1))
+    squares = jnp.where(counted | jnp.isnan(quality), jnp.square(quality), 0)
+    # over the unfoldings alone: there may be an axis of epochs
+    total, count = jnp.sum(squares, axis=0), jnp.sum(counted, axis=0)
+    return jnp.sqrt(total / jnp.maximum(count, 1))
 
 
 def network_quality(

@@ -76,11 +76,14 @@ def test_layers_combine_their_unfoldings(metrics):
     qualities = [layer.inputs.quality, layer.outputs.quality]
     square = np.mean(np.square(qualities))
     np.testing.assert_allclose(layer.quality, np.sqrt(square), rtol=1e-12)
+    conditions = [layer.inputs.condition, layer.outputs.condition]
+    np.testing.assert_allclose(layer.condition, np.mean(conditions), rtol=1e-12)
     # one row of inputs has no rank and does not count
     depth = metrics["depth/kernel"]
     assert depth.inputs.rank == 0
     assert depth.outputs.rank > 0
     np.testing.assert_allclose(depth.quality, depth.outputs.quality, rtol=1e-12)
+    np.testing.assert_allclose(depth.condition, depth.outputs.condition, rtol=1e-12)
     assert metrics["dense/kernel"].inputs == metrics["dense/kernel"].outputs
 
 
@@ -177,6 +180,27 @@ def test_metrics_stack_under_scan_and_keep_narrow_types(params):
         np.testing.assert_array_equal(
             layer.outputs.quality[1], layer.outputs.quality[2]
         )
+        # of a stack, what combines unfoldings is a stack too
+        for combined in (layer.stable_rank, layer.condition, layer.quality):
+            assert combined.shape == (3,)
+        np.testing.assert_allclose(layer.quality, layer.outputs.quality, rtol=1e-6)
+    quality = explain.network_quality(stacked)
+    assert quality.shape == (3,)
+    assert quality[0] == 0
+    last = explain.network_quality(jax.tree.map(lambda x: x[2], stacked))
+    np.testing.assert_allclose(quality[1:], np.stack([last] * 2), rtol=1e-6)
+
+
+def test_a_condition_is_never_below_zero():
+    """One direction: its value over itself may be rounded up."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    left, right = jax.random.normal(keys[0], (40, 12, 1)), jnp.ones((40, 1, 30))
+    matrices = left @ right + 0.1 * jax.random.normal(keys[1], (40, 12, 30))
+    params = {str(i): matrix.astype(jnp.float32) for i, matrix in enumerate(matrices)}
+    for layer in explain.layer_metrics(params).values():
+        assert layer.inputs.rank == 1
+        assert layer.inputs.condition >= 0
+        assert layer.inputs.quality <= np.float32(np.pi / 2)
 
 
 def test_linen_and_nnx_trees_have_readable_paths():

@@ -11,6 +11,7 @@ COMMANDS = {
     "curvature": "Hessian products and Lanczos steps, in gradients",
     "kfac": "K-FAC's training steps, in those of SGD and of kfac-jax",
     "evbmf": "the low-rank parts of all layers, beside thin SVDs in NumPy",
+    "models": "training steps of the zoo's networks, beside PyTorch's",
     "shampoo": "Shampoo's steps with and without roots, in those of AdamW",
 }
 

@@ -225,7 +225,7 @@ def test_bars_are_those_asked_for():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["steps"], "unknown command 'steps'; choose one of: step, curvature"),
+        (["steps"], "unknown command 'steps'; choose one of: step, epoch"),
         (["step", "--entries", "nope"], "no entry matches 'nope'.*'gadamx'"),
         (["step", "--repeats", "0"], "repeats must be >= 1, got 0"),
         (["step", "--block-seconds", "0"], "block-seconds must be > 0"),

@@ -156,7 +156,7 @@ def test_presets_give_way_to_arguments(tmp_path, monkeypatch):
         (["compare", "--epoch=3"], ["--epoch"]),
         (["compare", "--preset=huge"], ["--preset", "small", "smoke"]),
         (["compare", "--sgd.learning-rate=0"], ["--sgd.learning-rate", "above 0"]),
-        (["compare", "--dataset=mnist"], ["mnist", "choose one of: digits"]),
+        (["compare", "--dataset=letters"], ["letters", "choose one of: digits"]),
         (["compare", "--model=vgg17"], ["vgg17", "vgg_small, vgg_tiny"]),
         (["compare", "--seeds", "1", "1"], ["--seeds must differ"]),
         (["compare", "--out=/dev/null/runs"], ["cannot write to /dev/null/runs"]),

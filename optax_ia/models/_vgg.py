@@ -13,6 +13,7 @@ from optax_ia.models._layers import (
     adaptive_avg_pool,
     he_fan_out,
     logits,
+    max_pool,
     uniform_fan_in,
 )
 
@@ -115,7 +116,7 @@ class VGG(ImageNetwork):
         for widths in self.stages:
             for features in widths:
                 x = ConvBlock(features, conv=conv, norm=norm, act=self.act)(x)
-            x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
+            x = max_pool(x, 2, 2)
         if self.pool is not None:
             x = adaptive_avg_pool(x, self.pool)
         x = x.reshape(x.shape[0], -1)

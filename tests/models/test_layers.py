@@ -1,5 +1,6 @@
 """The shared layers against NumPy, padded as PyTorch pads."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +70,37 @@ def test_pooling_counts_padded_zeros_in_means_alone():
     means = _layers.avg_pool(x, 3, 1, 1)
     np.testing.assert_allclose(means[0, 0, 0, 0], -4 / 9)
     np.testing.assert_allclose(means[0, 1, 1, 0], -1)
+
+
+def test_pooling_side_by_side_is_the_reduction_with_its_derivatives():
+    x = np.round(normal(2, 5, 7, 3))  # many ties; a row and a column are left over
+
+    @jax.jit
+    def ours_and_theirs(x):
+        found = []
+        for pool in (
+            lambda x: _layers.max_pool(x, 2, 2),
+            lambda x: nn.max_pool(x, (2, 2), (2, 2)),
+        ):
+
+            def total(x, pool=pool):
+                return jnp.sum(jnp.sin(x) * jnp.arange(x.size).reshape(x.shape)) + (
+                    jnp.sum(jnp.exp(pool(x)))
+                )
+
+            product = jax.jvp(jax.grad(total), (x,), (jnp.cos(x),))
+            found.append((pool(x), *product))
+        return found
+
+    ours, theirs = ours_and_theirs(jnp.asarray(x))
+    for own, their in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(own, their)
+    for place in range(4):
+        x[:, place // 2, place % 2] = np.nan
+        values = ours_and_theirs(jnp.asarray(x))[0][0]
+        assert np.isnan(values[:, 0, 0]).all()
+        assert np.isnan(values).sum() == 2 * 3  # of two images with three channels
+        x[:, place // 2, place % 2] = 0
 
 
 def test_squeeze_and_excitation():

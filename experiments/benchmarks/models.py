@@ -7,12 +7,13 @@ the spread is over rounds. Where other work shares the processors, ratios of pro
 time say more than those of the clock, and PyTorch's threads, which wait by spinning,
 are told not to by ``OMP_WAIT_POLICY=passive``.
 
-What convolutions cost on the CPU, and what was tried (jaxlib 0.10.2, PyTorch 2.13 with
-oneDNN, 2 cores with AVX-512 and other work; processor time, ResNet-20, batch 128):
+What convolutions cost on the CPU, and what was tried (jaxlib 0.10.2 in huge pages,
+PyTorch 2.13 with oneDNN, 2 cores with AVX-512 and other work; processor time,
+ResNet-20's shapes, batch 128):
 
-- A 3x3 convolution takes 6.7, 3.1 and 3.2 ms forward at 16, 32 and 64 channels, its
+- A 3x3 convolution takes 6.7, 3.2 and 3.5 ms forward at 16, 32 and 64 channels, its
   input gradient 6.9, 3.3 and 3.2 ms, its weight gradient 8.7, 9.0 and 6.6 ms; PyTorch
-  (channels last) 4.2, 3.5, 2.6; 4.3, 3.7, 2.7; and 3.4, 3.9, 4.1 ms on one thread.
+  (channels last) 4.2, 3.5, 2.6; 4.4, 3.7, 2.7; and 3.4, 3.9, 4.1 ms on one thread.
 - The weight gradient is a convolution with a window as large as the image, for which
   XLA turns input and output gradient to batch-last. Products do not beat it: of patches
   (9 shifted copies) 46, 21 and 15 ms; of single shifts 44, 17 and 9; of columns'
@@ -21,17 +22,18 @@ oneDNN, 2 cores with AVX-512 and other work; processor time, ResNet-20, batch 12
   As rule of the derivative (``jax.custom_jvp``) the last gave 1.03 times the step's
   speed. The product alone takes 5.8 ms at 16 channels. Forward, patches take 32, 15 and
   10 ms; NCHW 9.8, 5.0 and 4.4.
-- Flags (YNN's fusions off, fusion emitters, oneDNN, XNN, fast math, vectors of 512 bits,
-  Eigen's threads, the scheduler) gave 0.9 to 1.05 times the speed.
-- Fresh memory is the dearest single item: each step takes its 303 MB from the system
+- Flags (YNN's fusions off, fusion emitters off, oneDNN, XNN, fast math, vectors of 512
+  bits, Eigen's threads off, another scheduler) gave 0.87 to 1.05 times the speed.
+- Fresh memory is a fifth of the step: each takes its 303 MB from the system
   anew, 74,000 page faults. With ``MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0
-  MALLOC_TRIM_THRESHOLD_=100000000000`` (glibc, all three) a step takes 510 ms instead of
-  650. ``GLIBC_TUNABLES=glibc.malloc.hugetlb=1`` did so at times only.
+  MALLOC_TRIM_THRESHOLD_=100000000000`` (glibc, all three) there are none, and a step
+  takes 540 ms instead of 670. Huge pages (``GLIBC_TUNABLES=glibc.malloc.hugetlb=1``)
+  did as much at times only.
 - Max-pooling by comparisons (:func:`optax_ia.models._layers.max_pool`) took vgg_small
   from 147 to 105 ms.
 
-Ratios of processor time then, to contiguous and channels-last PyTorch: ResNet-20 1.9 and
-2.3 at batch 128, 1.3 and 1.3 at batch 32; vgg_small 1.3 and 1.6; with that memory
+Ratios of processor time then, to contiguous and channels-last PyTorch: ResNet-20 1.9
+and 2.3 at batch 128, 1.3 and 1.3 at batch 32; vgg_small 1.3 and 1.6; with that memory
 setting on both sides 1.7 and 1.9, 1.0 and 1.0, 1.0 and 1.3.
 """
 

@@ -55,7 +55,7 @@ def test_the_kept_results_are_of_the_default_and_as_the_lab_note_says():
     for name in PRESETS["small"].optimizers:
         own = [row for row in rows if row["optimizer"] == name]
         mean = sum(float(row["test_accuracy"]) for row in own) / len(own)
-        assert 0.985 <= mean <= 0.992
+        assert 0.982 <= mean <= 0.991
         averages = name in ("swa", "gadam", "gadamx")
         assert all(bool(row["average_test_accuracy"]) == averages for row in own)
 

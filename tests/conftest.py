@@ -5,7 +5,7 @@ import os
 
 FLAGS = {"xla_force_host_platform_device_count": "8"}
 # The suite compiles thousands of programs and runs each for microseconds: with these a
-# part of it took 14 seconds of processor time instead of 49. A flag that jaxlib does not
+# part of it took 14 seconds of processor time, not 49. A flag that jaxlib does not
 # know ends the process, so they are set for the version they were tried on alone.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     FLAGS |= {

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from experiments import memory
 from experiments.errors import ExperimentError, unknown
 
 # Decompositions inside JAX are OpenBLAS's, whose threads wait for one another where
@@ -85,4 +86,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    memory.keep_freed()
     sys.exit(main(sys.argv[1:]))

@@ -1,14 +1,17 @@
 """A peer library in another interpreter, which answers one request at a time.
 
 Peers want other versions than this library does, so they run in processes of their own.
-They and this process take turns: while one measures the other waits.
+They and this process take turns: while one measures the other waits. Their allocators
+keep freed memory, as this process's does.
 """
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from experiments import memory
 from experiments.errors import ExperimentError
 
 
@@ -33,6 +36,7 @@ class Peer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                env=os.environ | memory.ENVIRONMENT,
             )
         except OSError as error:
             raise ExperimentError(

@@ -25,16 +25,17 @@ ResNet-20's shapes, batch 128):
 - Flags (YNN's fusions off, fusion emitters off, oneDNN, XNN, fast math, vectors of 512
   bits, Eigen's threads off, another scheduler) gave 0.87 to 1.05 times the speed.
 - Fresh memory is a fifth of the step: each takes its 303 MB from the system
-  anew, 74,000 page faults. With ``MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0
-  MALLOC_TRIM_THRESHOLD_=100000000000`` (glibc, all three) there are none, and a step
-  takes 540 ms instead of 670. Huge pages (``GLIBC_TUNABLES=glibc.malloc.hugetlb=1``)
-  did as much at times only.
+  anew, 74,000 page faults. Where glibc keeps it (:mod:`experiments.memory`, which every
+  command sets, for the peer too) there are none, and a step takes 540 ms instead of
+  670. Huge pages (``GLIBC_TUNABLES=glibc.malloc.hugetlb=1``) did as much at times only.
 - Max-pooling by comparisons (:func:`optax_ia.models._layers.max_pool`) took vgg_small
   from 147 to 105 ms.
 
 Ratios of processor time then, to contiguous and channels-last PyTorch: ResNet-20 1.9
-and 2.3 at batch 128, 1.3 and 1.3 at batch 32; vgg_small 1.3 and 1.6; with that memory
-setting on both sides 1.7 and 1.9, 1.0 and 1.0, 1.0 and 1.3.
+and 2.3 at batch 128, 1.3 and 1.3 at batch 32; vgg_small 1.3 and 1.6; with memory kept
+on both sides 1.7 and 1.9, 1.0 and 1.0, 1.0 and 1.3. Another machine, of AMD's, gave 2.9
+and 3.5, 1.5 and 1.6, 2.6 and 3.3 without: there PyTorch's convolutions are that much
+better than XLA's.
 """
 
 import contextlib

@@ -1,0 +1,254 @@
+"""Batches of a run: their order, their shares, their place after a restart."""
+
+import dataclasses
+
+import grain
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from experiments import data
+from experiments.errors import ExperimentError
+
+SIZE, BATCH = 23, 6
+
+
+class Numbered:
+    """Images of one number each, which is their label, too."""
+
+    def __init__(self, size=SIZE):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return {"image": np.full((2, 3, 1), index, np.uint8), "label": index}
+
+
+class AtOnce(Numbered):
+    """The same, of which several are read together."""
+
+    def __getitem__(self, index):
+        raise AssertionError("one at a time")
+
+    def __getitems__(self, indices):
+        return [Numbered.__getitem__(self, index) for index in indices]
+
+
+class Tags(Numbered):
+    """The same with several labels that may hold at once."""
+
+    def __getitem__(self, index):
+        bits = np.array([index & 1, index & 2, index & 4], bool).astype(np.float32)
+        return super().__getitem__(index) | {"label": bits}
+
+
+def jitter(image, generator):
+    """The image's number and a draw beside it."""
+    return (image + generator.random()).astype(np.float32)
+
+
+def plain(image, generator):
+    del generator
+    return image.astype(np.float32)
+
+
+def records(source=Numbered, **changes):
+    made = data.Records(
+        name="numbered",
+        num_classes=SIZE,
+        image_shape=(2, 3, 1),
+        mean=(0.0,),
+        deviation=(1.0,),
+        train=source(),
+        validation=source(5),
+        test=source(12),
+        train_transform=jitter,
+        eval_transform=plain,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def batches(made=None, **options):
+    options = {"seed": 3, "epochs": 3} | options
+    return data.train_batches(made or records(), BATCH, **options)
+
+
+def assert_same(one, other):
+    one, other = list(one), list(other)
+    assert len(one) == len(other) > 0
+    for batch, again in zip(one, other, strict=True):
+        assert len(batch) == len(again)
+        for array, array_again in zip(batch, again, strict=True):
+            assert array.dtype == array_again.dtype
+            np.testing.assert_array_equal(array, array_again)
+
+
+def test_order_is_epoch_order_and_leftovers_are_dropped():
+    found = [labels for _, labels in batches()]
+    assert len(found) == len(batches()) == 3 * (SIZE // BATCH)
+    for epoch in range(3):
+        order = data.epoch_order(SIZE, seed=3, epoch=epoch)
+        mine = np.concatenate(found[3 * epoch : 3 * epoch + 3])
+        np.testing.assert_array_equal(mine, order[:18])
+        assert mine.dtype == np.int32
+
+
+def test_drawn_with_replacement():
+    found = [labels for _, labels in batches(replacement=True)]
+    draws = data.epoch_draws(SIZE, seed=3, epoch=1)
+    np.testing.assert_array_equal(np.concatenate(found[3:6]), draws[:18])
+
+
+def test_augmentation_follows_from_seed_epoch_and_example():
+    draws = {}
+    for step, (images, labels) in enumerate(batches(epochs=8)):
+        for image, label in zip(images, labels, strict=True):
+            assert (image == image[0, 0, 0]).all()
+            draws[step // 3, int(label)] = image[0, 0, 0] - label
+    assert all(0 <= draw < 1 for draw in draws.values())
+    assert len(set(draws.values())) == len(draws) == 8 * 18
+    # another batch size takes the same examples at other steps
+    for step, (images, labels) in enumerate(
+        data.train_batches(records(), 4, seed=3, epochs=2)
+    ):
+        for image, label in zip(images, labels, strict=True):
+            key = (step // 5, int(label))
+            if key in draws:
+                assert draws[key] == image[0, 0, 0] - label
+    other = next(batches(seed=4))
+    assert not set(other[0][:, 0, 0, 0] % 1) & set(draws.values())
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_hosts_see_together_what_one_sees(count):
+    alone = batches()
+    shares = [batches(process_index=i, process_count=count) for i in range(count)]
+    together = [
+        tuple(np.concatenate(parts) for parts in zip(*hosts, strict=True))
+        for hosts in zip(*shares, strict=True)
+    ]
+    assert_same(alone, together)
+
+
+def test_read_at_once_or_one_by_one():
+    assert_same(batches(), batches(records(AtOnce)))
+    whole = data.eval_batches(records(AtOnce), "test", 8, process_count=2)
+    assert_same(data.eval_batches(records(), "test", 8, process_count=2), whole)
+
+
+def test_arrays_come_as_they_did():
+    digits = data.load_dataset("digits")
+    found = data.train_batches(digits, 128, seed=1, epochs=2)
+    expected = [
+        batch
+        for epoch in range(2)
+        for batch in data.epoch_batches(digits.train, 128, seed=1, epoch=epoch)
+    ]
+    assert_same(expected, found)
+
+
+def test_several_labels_are_vectors():
+    made = records(Tags, multilabel=True, num_classes=3)
+    images, labels = next(batches(made))
+    assert labels.dtype == np.float32
+    numbers = np.floor(images[:, 0, 0, 0]).astype(int)
+    np.testing.assert_array_equal(labels @ np.array([1, 2, 4]), numbers % 8)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_evaluation_sees_every_example_once(split, count):
+    parts = [
+        list(
+            data.eval_batches(
+                records(), split, 4, process_index=index, process_count=count
+            )
+        )
+        for index in range(count)
+    ]
+    size = len(getattr(records(), split))
+    assert {len(part) for part in parts} == {-(-size // 4)}
+    seen = []
+    for part in parts:
+        for images, labels, weights in part:
+            assert images.shape == (4 // count, 2, 3, 1)
+            assert (images.dtype, labels.dtype) == (np.float32, np.int32)
+            assert weights.dtype == np.float32
+            assert set(weights) <= {0, 1}
+            assert (images[weights == 0] == 0).all()
+            np.testing.assert_array_equal(images[:, 1, 2, 0], labels)
+            seen.extend(labels[weights == 1])
+    assert sorted(seen) == list(range(size))
+
+
+@pytest.mark.parametrize("taken", [0, 4, 9])
+def test_restored_in_the_middle_of_an_epoch(taken, tmp_path):
+    first = batches()
+    for _ in range(taken):
+        next(first)
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(0, args=grain.checkpoint.CheckpointSave(first))
+        manager.wait_until_finished()
+        second = batches()
+        next(second)  # wherever it was
+        manager.restore(0, args=grain.checkpoint.CheckpointRestore(second))
+    assert second.get_state() == {"step": taken}
+    rest = list(second)
+    assert len(rest) == 9 - taken
+    if rest:
+        assert_same(first, rest)
+
+
+def test_restored_with_other_hosts_and_readers():
+    alone = batches(put=lambda batch: batch)
+    for _ in range(5):
+        next(alone)
+    host = batches(process_index=1, process_count=2, prefetch=1)
+    host.set_state(alone.get_state())
+    images, labels = next(alone)
+    assert_same([(images[3:], labels[3:])], [next(host)])
+
+
+def test_put_is_called_on_every_batch_in_order():
+    found = list(batches(put=lambda batch: batch[1] + 100))
+    assert_same([(labels + 100,) for _, labels in batches()], [(f,) for f in found])
+
+
+def test_closed_iterator_ends_its_threads():
+    iterator = batches()
+    next(iterator)
+    iterator.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(iterator)
+
+
+def test_position_out_of_the_run():
+    with pytest.raises(ExperimentError, match="between 0 and 9, .* got 10"):
+        batches().set_state({"step": 10})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 24}, "at most 23 .the training images of numbered., got 24"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+        ({"process_count": 4}, "must be a multiple of 4, the number of hosts, got 6"),
+        ({"process_index": 1}, "below process_count = 1, got 1"),
+        ({"worker_count": -1}, "--worker-count must be 0 or more, got -1"),
+        ({"prefetch": 0}, "--prefetch must be at least 1, got 0"),
+    ],
+)
+def test_numbers_out_of_bounds(options, message):
+    options = {"batch_size": BATCH, "seed": 0, "epochs": 1} | options
+    with pytest.raises(ExperimentError, match=message):
+        data.train_batches(records(), **options)
+
+
+def test_image_of_another_size_names_the_record():
+    made = records(image_shape=(2, 2, 1))
+    first = data.epoch_order(SIZE, seed=3, epoch=0)[0]
+    message = f"numbered: record {first} gives .* 2x3x1 after .* 2x2x1"
+    with pytest.raises(ExperimentError, match=message):
+        next(batches(made))

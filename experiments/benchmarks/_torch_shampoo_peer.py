@@ -5,6 +5,7 @@ repository. Requests come as JSON, one a line, on the standard input, answers li
 on the standard output.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -12,6 +13,10 @@ import time
 
 import pytorch_optimizer  # pyright: ignore[reportMissingImports]: not of this project
 import torch  # pyright: ignore[reportMissingImports]
+
+distributed_shampoo = None
+with contextlib.suppress(ImportError):  # it is in no registry
+    import distributed_shampoo  # pyright: ignore[reportMissingImports]
 
 
 def _scalable_shampoo(params, every):
@@ -29,7 +34,32 @@ def _soap(params, every):
     return pytorch_optimizer.SOAP(params, lr=1e-3, precondition_frequency=every)
 
 
+def _distributed_shampoo(params, every):
+    assert distributed_shampoo is not None
+    optimizer = distributed_shampoo.DistributedShampoo(
+        params,
+        lr=1e-3,
+        betas=(0.9, 0.99),
+        max_preconditioner_dim=128,
+        precondition_frequency=1,
+        start_preconditioning_step=1,
+        grafting_config=distributed_shampoo.AdamPreconditionerConfig(
+            beta2=0.99, epsilon=1e-8
+        ),
+        # kernels as matrices, as ours
+        distributed_config=distributed_shampoo.SingleDeviceDistributedConfig(
+            target_parameter_dimensionality=2
+        ),
+    )
+    # asked for at first, it would put off the first roots for as long
+    for group in optimizer.param_groups:
+        group["precondition_frequency"] = every
+    return optimizer
+
+
 PEERS = {"ScalableShampoo": _scalable_shampoo, "SOAP": _soap}
+if distributed_shampoo is not None:
+    PEERS["DistributedShampoo"] = _distributed_shampoo
 
 
 class Session:
@@ -42,7 +72,7 @@ class Session:
         self._optimizers = {"AdamW": self._make(torch.optim.AdamW)}
         return {
             "torch": torch.__version__,
-            "peers": [name for name in PEERS if hasattr(pytorch_optimizer, name)],
+            "peers": list(PEERS),
         }
 
     def _make(self, make):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import grain
 import numpy as np
+from absl import flags
 
 from experiments.data._dataset import Dataset, Records, Source, Split, Transform
 from experiments.data._order import epoch_draws, epoch_order
@@ -108,6 +109,8 @@ class Batches(grain.DatasetIterator):
             steps = grain.MapDataset.range(self._step, self._count)
             dataset = steps.map(self._reader).to_iter_dataset(self._options)
             if self._worker_count:
+                if not flags.FLAGS.is_parsed():  # Grain reads its own, and no others
+                    flags.FLAGS.mark_as_parsed()
                 options = grain.MultiprocessingOptions(self._worker_count, _PER_WORKER)
                 dataset = dataset.mp_prefetch(options)
             if self._put is not None:

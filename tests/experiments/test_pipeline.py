@@ -252,3 +252,22 @@ def test_image_of_another_size_names_the_record():
     message = f"numbered: record {first} gives .* 2x3x1 after .* 2x2x1"
     with pytest.raises(ExperimentError, match=message):
         next(batches(made))
+
+
+def test_worker_processes_change_nothing():
+    alone = batches()
+    for _ in range(2):
+        next(alone)
+    reader = batches(worker_count=2)
+    reader.set_state(alone.get_state())
+    assert_same([next(alone) for _ in range(3)], [next(reader) for _ in range(3)])
+    assert reader.get_state() == alone.get_state()
+    reader.close()
+
+
+@pytest.mark.slow
+def test_error_in_a_worker_is_as_without():
+    reader = batches(records(image_shape=(2, 2, 1)), worker_count=1)
+    with pytest.raises(ExperimentError, match=r"numbered: record \d+ gives"):
+        next(reader)
+    reader.close()

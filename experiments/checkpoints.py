@@ -1,33 +1,54 @@
-"""Checkpoints by Orbax: written in the background, whole or absent."""
+"""Checkpoints by Orbax: written in the background, whole or absent.
 
+A checkpoint holds all that a run goes on from: the training (model, optimiser with its
+averages and triggers, what is carried between batches, the sums of the epoch), the
+state of the iterator over batches, and the scores of the epochs so far. The newest ones
+are kept, and that of the best epoch.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grain
 import jax
-import numpy as np
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
-
-from optax_ia.flax import TrainState
+from orbax.checkpoint import checkpoint_managers as policies
 
 
 class Checkpoints:
-    """Saves every so many steps, inside epochs too, with the sums of the epoch.
+    """Saves every so many steps, inside epochs too, and after the best epoch.
 
     Attributes:
       every: steps between checkpoints.
+      scores: the step and the score of each epoch so far.
     """
 
-    def __init__(self, folder: Path, *, every: int, keep: int = 2):
+    def __init__(
+        self, folder: Path, *, every: int, keep: int = 2, read_only: bool = False
+    ):
         """Opens a folder of checkpoints, made if it is missing.
 
         Args:
           folder: where they are.
           every: steps between checkpoints.
           keep: how many of the newest to keep.
+          read_only: to look at them alone.
         """
         self.every = every
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+        self.scores: list[tuple[int, float]] = []
+        self._folder = folder.resolve()
+        best = policies.BestN(
+            get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(keep), best]
+            ),
+            read_only=read_only,
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -40,65 +61,108 @@ class Checkpoints:
         """The step of the newest whole checkpoint, None if there is none."""
         return self._manager.latest_step()
 
-    def restore(
-        self, state: TrainState, totals: dict[str, jax.Array]
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    def advice(self) -> str:
+        """Which checkpoint to look at, in words."""
+        if self.latest is None:
+            return f"there is no checkpoint yet in {self._folder}"
+        return f"look at the checkpoint {self._folder / str(self.latest)}"
+
+    def restore(self, training: Any, batches: Iterator[Any] | None) -> tuple[Any, int]:
         """The newest checkpoint, or what was given if there is none.
 
         Args:
-          state: a fresh state, which tells structure, shapes and dtypes.
-          totals: the same for the sums.
+          training: a fresh one, which tells structure, shapes, dtypes and shardings.
+          batches: the iterator, which goes to where it was; None leaves it out.
 
         Returns:
-          State and sums.
+          The training, and the number of updates it has behind it.
         """
-        if self.latest is None:
-            return state, totals
-        wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(state, totals))
-        restored = dict(
-            self._manager.restore(self.latest, args=ocp.args.StandardRestore(wanted))
-        )
-        totals = restored.pop("totals")
-        return state.replace(**restored), totals
+        step = self.latest
+        if step is None:
+            return training, 0
+        wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, training)
+        items: dict[str, Any] = {
+            "training": ocp.args.StandardRestore(wanted),
+            "scores": ocp.args.JsonRestore(),
+        }
+        if batches is not None:
+            items["batches"] = grain.checkpoint.CheckpointRestore(batches)
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        self.scores = [(at, score) for at, score in restored["scores"]["epochs"]]
+        return restored["training"], step
 
-    def maybe_save(
-        self, step: int, state: TrainState, totals: dict[str, jax.Array]
+    def due(self, step: int) -> bool:
+        """Whether ``step`` is one to save at."""
+        return step % self.every == 0
+
+    def end_epoch(
+        self,
+        step: int,
+        training: Any,
+        batches: Iterator[Any],
+        score: float | None,
+        mode: str,
     ) -> None:
-        """Starts saving if ``step`` is a multiple of ``every``.
+        """Notes an epoch's score; saves if it is the best, or the step is due.
 
         Args:
           step: updates made.
-          state: the state after them.
-          totals: the sums of the epoch so far.
+          training: after them.
+          batches: the iterator over batches.
+          score: of the epoch; None if it is not finite.
+          mode: "max" or "min": which scores are better.
         """
-        if step % self.every == 0:
-            self._save(step, state, totals)
+        sign = 1 if mode == "max" else -1
+        is_best = score is not None and all(
+            sign * score > sign * other for _, other in self.scores
+        )
+        metrics = None
+        if score is not None:
+            self.scores.append((step, score))
+            metrics = {"score": score, "rank": sign * score}
+        if is_best or self.due(step):
+            self.save(step, training, batches, metrics)
 
-    def save_last(
-        self, step: int, state: TrainState, totals: dict[str, jax.Array]
+    def save(
+        self,
+        step: int,
+        training: Any,
+        batches: Iterator[Any],
+        metrics: dict[str, float] | None = None,
     ) -> None:
+        """Starts saving.
+
+        Args:
+          step: updates made.
+          training: after them; may be donated as soon as this returns.
+          batches: the iterator over batches.
+          metrics: the score, at the end of an epoch.
+        """
+        items = ocp.args.Composite(
+            # A copy: the next step donates these while Orbax is still writing.
+            training=ocp.args.StandardSave(_copy(training)),
+            batches=grain.checkpoint.CheckpointSave(batches),
+            scores=ocp.args.JsonSave({"epochs": self.scores}),
+        )
+        self._manager.save(step, args=items, metrics=metrics)
+
+    def save_last(self, step: int, training: Any, batches: Iterator[Any]) -> None:
         """Saves the end of a run, unless it is saved already, and waits for it.
 
         Args:
           step: updates made.
-          state: the state after them.
-          totals: the sums of the epoch so far.
+          training: after them.
+          batches: the iterator over batches.
         """
         if step != self.latest:
-            self._save(step, state, totals)
+            self.save(step, training, batches)
         self._manager.wait_until_finished()
 
-    def _save(self, step: int, state: TrainState, totals: dict[str, jax.Array]) -> None:
-        # A copy: the next step donates these buffers while Orbax is still writing.
-        tree = jax.tree.map(np.array, _tree(state, totals))
-        self._manager.save(step, args=ocp.args.StandardSave(tree))
+
+@jax.jit
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
 
 
-def _tree(state: TrainState, totals: dict[str, jax.Array]) -> dict[str, Any]:
-    return {
-        "step": state.step,
-        "params": state.params,
-        "batch_stats": state.batch_stats,
-        "opt_state": state.opt_state,
-        "totals": totals,
-    }
+def _rank(metrics: Any) -> float:
+    return metrics["rank"]

@@ -66,7 +66,7 @@ def command_to_resume(command: str, arguments: Sequence[str], out: object) -> st
     """The command line that goes on with an interrupted run.
 
     Args:
-      command: the command's name.
+      command: the command's name, with ``--task`` if it was given one.
       arguments: what stood after it.
       out: the run folder.
 
@@ -78,4 +78,4 @@ def command_to_resume(command: str, arguments: Sequence[str], out: object) -> st
         kept.append("--resume")
     if "--out" not in kept and not any(word.startswith("--out=") for word in kept):
         kept += ["--out", str(out)]
-    return shlex.join(["python", "-m", "experiments", command, *kept])
+    return shlex.join(["python", "-m", "experiments", *command.split(), *kept])

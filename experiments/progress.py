@@ -112,24 +112,40 @@ class LiveProgress:
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+_SHOWN = (
+    ("validation_accuracy", "acc", 100, ".1f", " %"),
+    ("average_validation_accuracy", "avg", 100, ".1f", " %"),
+    ("validation_perplexity", "ppl", 1, ".4g", ""),
+    ("average_validation_perplexity", "avg", 1, ".4g", ""),
+    ("wasserstein_estimate", "W", 1, ".3g", ""),
+)
+"""Entry of a row, its short name, factor, format and unit."""
+
+
 def describe(row: Row, epochs: int) -> str:
-    """Epoch, loss and accuracies of a row, in words.
+    """Epoch, loss and scores of a row, in words.
 
     Args:
-      row: a row of ``metrics.jsonl``.
+      row: a row of ``metrics.jsonl``, of any task.
       epochs: how many epochs the run has.
 
     Returns:
       Such as ``epoch 3/30, loss 0.41, acc 92.4 %, avg 93.0 %``: the loss is that of
-      training, the accuracies are of iterate and average on validation.
+      training; accuracies or perplexities are of iterate and average on validation. A
+      row that has none of these shows its first other numbers.
     """
     loss = row["train_loss"]
     parts = [
         f"epoch {row['epoch']}/{epochs}",
         "loss not finite" if loss is None else f"loss {loss:.3g}",
-        f"acc {100 * row['validation_accuracy']:.1f} %",
     ]
-    average = row["average_validation_accuracy"]
-    if average is not None:
-        parts.append(f"avg {100 * average:.1f} %")
-    return ", ".join(parts)
+    shown = [
+        f"{short} {factor * row[name]:{form}}{unit}"
+        for name, short, factor, form, unit in _SHOWN
+        if row.get(name) is not None
+    ]
+    if not shown:
+        names = [name for name, value in row.items() if isinstance(value, float)]
+        names = [name for name in names if name != "train_loss"]
+        shown = [f"{name} {row[name]:.3g}" for name in names[:2]]
+    return ", ".join(parts + shown)

@@ -53,12 +53,23 @@ class RunFolder:
       path: the folder.
       command: the command that made it.
       config: that command's configuration, as read from JSON.
+      task: what was trained, such as "image".
+      columns: those of ``results.csv``.
     """
 
-    def __init__(self, path: Path, command: str, config: dict[str, Any]):
+    def __init__(
+        self,
+        path: Path,
+        command: str,
+        config: dict[str, Any],
+        task: str = "image",
+        columns: tuple[str, ...] = RESULT_COLUMNS,
+    ):
         self.path = path
         self.command = command
         self.config = config
+        self.task = task
+        self.columns = columns
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -75,7 +86,13 @@ class RunFolder:
         """
         try:
             description = json.loads((path / "config.json").read_text())
-            return cls(path, description["command"], description["config"])
+            return cls(
+                path,
+                description["command"],
+                description["config"],
+                description.get("task", "image"),
+                tuple(description.get("columns", RESULT_COLUMNS)),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ExperimentError(
                 f"{path} is not a run folder (no readable config.json in it)"
@@ -83,7 +100,14 @@ class RunFolder:
 
     @classmethod
     def prepare(
-        cls, path: Path | None, command: str, config: Any, *, resume: bool
+        cls,
+        path: Path | None,
+        command: str,
+        config: Any,
+        *,
+        resume: bool,
+        task: str = "image",
+        columns: tuple[str, ...] = RESULT_COLUMNS,
     ) -> "RunFolder":
         """Makes a new folder, or opens the one to go on with.
 
@@ -93,6 +117,9 @@ class RunFolder:
           command: the command that asks.
           config: its frozen dataclass, which must agree with the folder's.
           resume: whether to go on with what the folder holds.
+          task: what is trained.
+          columns: those of ``results.csv``; every result has them, but for commit and
+            versions, which are added.
 
         Returns:
           The folder.
@@ -104,23 +131,25 @@ class RunFolder:
         """
         fields = json.loads(json.dumps(dataclasses.asdict(config)))
         if resume:
-            folder = cls.open(path or _newest(command))
-            folder._check_same(command, fields)
+            folder = cls.open(path or _newest(_place(command, task)))
+            folder._check_same(command, task, fields)
             _check_writable(folder.path)
             return folder
         if path is None:
             now = datetime.datetime.now(datetime.UTC)
-            path = ROOT / command / now.strftime("%Y%m%d-%H%M%S")
+            path = _place(command, task) / now.strftime("%Y%m%d-%H%M%S")
         if path.is_dir() and any(path.iterdir()):
             raise ExperimentError(
                 f"{path} is not empty; go on with it by --resume, or choose another "
                 "folder with --out"
             )
         _check_writable(path)
-        folder = cls(path, command, fields)
+        folder = cls(path, command, fields, task, columns)
         description = {
             "command": command,
+            "task": task,
             "config": fields,
+            "columns": columns,
             "commit": environment.commit(),
             "versions": environment.versions(),
         }
@@ -128,10 +157,14 @@ class RunFolder:
         write_atomically(path / "config.json", text)
         return folder
 
-    def _check_same(self, command: str, fields: dict[str, Any]) -> None:
+    def _check_same(self, command: str, task: str, fields: dict[str, Any]) -> None:
         if self.command != command:
             raise ExperimentError(
                 f"{self.path} was made by {self.command}, not by {command}"
+            )
+        if self.task != task:
+            raise ExperimentError(
+                f"{self.path} was made with --task {self.task}, not {task}"
             )
         for name in fields | self.config:
             asked, stored = fields.get(name), self.config.get(name)
@@ -174,7 +207,7 @@ class RunFolder:
         """Adds the row of a finished run to ``results.csv``."""
         versions = json.dumps(environment.versions(), sort_keys=True)
         row = {**result, "commit": environment.commit(), "versions": versions}
-        write_csv(self.path / "results.csv", RESULT_COLUMNS, [*self.results(), row])
+        write_csv(self.path / "results.csv", self.columns, [*self.results(), row])
 
 
 def write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
@@ -193,23 +226,33 @@ def write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) 
 
 
 _TEXT = {"optimizer", "dataset", "model", "commit", "versions", "config"}
-_WHOLE = {"seed", "epochs", "steps", "num_averaged", "resumed_from_step"}
 
 
 def _from_cell(name: str, cell: str) -> Any:
-    if name in _TEXT:
+    """A cell as what was written: a whole number, a number, or text."""
+    if name in _TEXT or name.endswith("_hash"):
         return cell
     if not cell:
         return None
-    return int(cell) if name in _WHOLE else float(cell)
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell
 
 
-def _newest(command: str) -> Path:
-    """The newest folder of a command under ``runs/``: their names are dates."""
-    folders = sorted((ROOT / command).glob("*/config.json"))
+def _place(command: str, task: str) -> Path:
+    """Where a command's folders are; those of the default task carry no name."""
+    return ROOT / (command if task == "image" else f"{command}-{task}")
+
+
+def _newest(place: Path) -> Path:
+    """The newest folder of a place: their names are dates."""
+    folders = sorted(place.glob("*/config.json"))
     if not folders:
         raise ExperimentError(
-            f"nothing to resume under {ROOT / command}; name a folder with --out"
+            f"nothing to resume under {place}; name a folder with --out"
         )
     return folders[-1].parent
 

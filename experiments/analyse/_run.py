@@ -58,8 +58,7 @@ class Trained:
 class _Collector(Checkpoints):
     """Keeps iterates in memory where a run would save checkpoints."""
 
-    def __init__(self, every: int):
-        self.every = every
+    def __init__(self):
         self.iterates: list[Variables] = []
         self.states: list[TrainState] = []
 
@@ -67,19 +66,23 @@ class _Collector(Checkpoints):
     def latest(self) -> None:
         """Nothing to go on from."""
 
-    def restore(self, state, totals):
+    def restore(self, training, batches):
         """The start, as it is."""
-        return state, totals
+        return training, 0
 
-    def maybe_save(self, step, state, totals):
+    def due(self, step):
+        """Never: only the ends of epochs are kept."""
+        return False
+
+    def end_epoch(self, step, training, batches, score, mode):
         """Keeps the end of an epoch; copied, since the next step donates it."""
-        if step % self.every == 0:
-            kept = {"params": state.params, "batch_stats": state.batch_stats}
-            self.iterates.append(jax.tree.map(np.array, kept))
+        state = training.state
+        kept = {"params": state.params, "batch_stats": state.batch_stats}
+        self.iterates.append(jax.tree.map(np.array, kept))
 
-    def save_last(self, step, state, totals):
+    def save_last(self, step, training, batches):
         """Keeps the last state."""
-        self.states.append(state)
+        self.states.append(training.state)
 
 
 def choose(folder: RunFolder, optimizer: str | None, seed: int | None) -> Row:
@@ -145,11 +148,11 @@ def _mean(trees: list[Any]) -> Any:
 def _checkpoint(path: Path, run: RunConfig, data: Dataset) -> TrainState | None:
     if not path.is_dir():
         return None
-    fresh = image.init_state(run, data, jax.random.key(0))
-    with Checkpoints(path, every=1) as checkpoints:
+    fresh = image.ImageTask(run, data).init()
+    with Checkpoints(path, every=1, read_only=True) as checkpoints:
         if checkpoints.latest is None:
             return None
-        return checkpoints.restore(fresh, image.zero_totals())[0]
+        return checkpoints.restore(fresh, None)[0].state
 
 
 def _apart(a: Any, b: Any) -> float:
@@ -176,7 +179,7 @@ def train_again(
       ExperimentError: if its weights are not finite.
     """
     rows: list[Row] = []
-    collector = _Collector(len(data.train) // run.batch_size)
+    collector = _Collector()
     with LiveProgress(console, 1) as progress:
         progress.begin(f"{run.optimizer}, seed {run.seed}, again", run.epochs)
 

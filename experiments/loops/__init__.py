@@ -1,1 +1,7 @@
-"""Training loops, one readable module per task."""
+"""Training loops, one readable module per task, on one engine."""
+
+TASKS = {
+    "image": "experiments.tasks.image",
+}
+"""Task to the module of its command line: ``train_main`` and, if any, ``compare_main``.
+"""

@@ -1,4 +1,4 @@
-"""Image classification: one step and one loop.
+"""Image classification: one task for the engine, and a run of it.
 
 Everything a run does is a function of its configuration: initialisation, order and
 augmentation come from the seed and the step, never from a state kept on the side. So
@@ -6,220 +6,144 @@ a run that goes on from a checkpoint ends in the same bits as one that never sto
 """
 
 import dataclasses
-import functools
-import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
+import grain
 import jax
-import jax.numpy as jnp
-import optax
 
 import optax_ia
 from experiments.checkpoints import Checkpoints
-from experiments.configs.settings import RunConfig, TaskConfig, check_task
-from experiments.data import (
-    Augment,
-    Dataset,
-    epoch_batches,
-    load_dataset,
-    with_cutout,
+from experiments.configs.settings import RunConfig
+from experiments.data import Dataset
+from experiments.data._pipeline import train_batches
+from experiments.loops._image_step import Totals as Totals
+from experiments.loops._image_step import full_batches as full_batches
+from experiments.loops._image_step import init_state as init_state
+from experiments.loops._image_step import load as load
+from experiments.loops._image_step import train_step as train_step
+from experiments.loops._image_step import zero_totals as zero_totals
+from experiments.loops.engine import (
+    OnNan,
+    Row,
+    Task,
+    Training,
+    fit,
+    norms_and_diagnostics,
+    without_nan,
 )
-from experiments.errors import ExperimentError, unknown
 from experiments.loops.evaluation import candidates, score_splits
-from experiments.optimizers import build_optimizer
-from optax_ia import models, registry
-from optax_ia.flax import TrainState, build_train_step
-
-Totals = dict[str, jax.Array]
-Row = dict[str, Any]
-FullBatches = Callable[[], Iterable[Any]]
-
-_TOTALS = ("loss", "correct", "gradient_norm", "update_norm")
+from optax_ia import registry
+from optax_ia.flax import TrainState
 
 
-def _loss(logits: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
-    """Cross entropy and accuracy of a batch."""
-    _, labels = batch
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    correct = jnp.mean(logits.argmax(-1) == labels, dtype=jnp.float32)
-    return losses.mean(), {"correct": correct}
+@dataclasses.dataclass
+class ImageTask(Task):
+    """One run of one configuration, for the engine.
 
-
-@functools.cache
-def _step(
-    needs: tuple[str, ...], augment: Augment, full_batches: FullBatches | None
-) -> Callable[..., Any]:
-    """The step of all optimisers with the same needs, on the same data."""
-
-    def prepare(key, batch):
-        images, labels = batch
-        return augment(key, images), labels
-
-    return build_train_step(
-        needs, _loss, prepare=prepare, full_batches=full_batches, norms=True
-    )
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _add(totals: Totals, step: Totals) -> Totals:
-    return {name: total + step[name] for name, total in totals.items()}
-
-
-def train_step(
-    state: TrainState,
-    totals: Totals,
-    key: jax.Array,
-    images: jax.typing.ArrayLike,
-    labels: jax.typing.ArrayLike,
-    *,
-    augment: Augment,
-    needs: tuple[str, ...] = (),
-    full_batches: FullBatches | None = None,
-) -> tuple[TrainState, Totals]:
-    """One update. ``state`` and ``totals`` are donated: do not use them afterwards.
-
-    Args:
-      state: parameters, batch statistics, optimiser.
-      totals: sums over the epoch so far; see :func:`zero_totals`.
-      key: the run's key; the step is folded in.
-      images: ``(batch, height, width, channels)``.
-      labels: ``(batch,)``.
-      augment: the data set's augmentation.
-      needs: the extra arguments that the optimiser needs.
-      full_batches: gives all training batches, for an optimiser that needs their mean
-        gradient.
-
-    Returns:
-      The new state and the new sums.
+    Attributes:
+      config: the run.
+      data: the data.
     """
-    step = _step(needs, augment, full_batches)
-    state, metrics = step(state, (images, labels), key)
-    return state, _add(totals, metrics)
 
+    config: RunConfig
+    data: Dataset
+    score_name = "validation_accuracy"
+    score_mode = "max"
 
-@functools.cache
-def full_batches(name: str, batch_size: int) -> FullBatches:
-    """All training batches of a data set, always in the same order."""
-    split = load_dataset(name).train
-    return functools.partial(epoch_batches, split, batch_size, seed=0, epoch=0)
-
-
-def zero_totals() -> Totals:
-    """The sums :func:`train_step` adds to, at the start of an epoch."""
-    return {name: jnp.zeros((), jnp.float32) for name in _TOTALS}
-
-
-def load(config: TaskConfig) -> Dataset:
-    """Checks a task before anything is computed, and loads its data.
-
-    Args:
-      config: the task.
-
-    Returns:
-      The data set.
-
-    Raises:
-      ExperimentError: if a number is out of bounds or a name unknown.
-    """
-    check_task(config)
-    names = models.list_models(kind="image")
-    if config.model not in names:
-        raise unknown("model", config.model, names)
-    data = load_dataset(config.dataset)
-    if config.batch_size > len(data.train):
-        raise ExperimentError(
-            f"--batch-size must be at most {len(data.train)} (the training images of "
-            f"{config.dataset}), got {config.batch_size}"
+    def __post_init__(self):
+        config = self.config
+        self.label = f"{config.optimizer}, seed {config.seed}"
+        self.epochs = config.epochs
+        self._steps = len(self.data.train) // config.batch_size
+        self._init_key, self._augment_key, self._recalibrate_key = jax.random.split(
+            jax.random.key(config.seed), 3
         )
-    return dataclasses.replace(data, augment=with_cutout(data.augment, config.cutout))
+        self._needs = registry.get_record(config.optimizer).needs
+        self._full_batches = None
+        if "full_gradient" in self._needs:
+            self._full_batches = full_batches(config.dataset, config.batch_size)
 
+    def epoch_steps(self, epoch: int) -> int:
+        """The whole batches of the training split."""
+        del epoch
+        return self._steps
 
-@functools.cache
-def _shared_model(
-    name: str, num_classes: int, width: int | None
-) -> tuple[nn.Module, Callable[..., Any]]:
-    """A model and its ``apply``, one object each per name and width.
+    def init(self) -> Training:
+        """Fresh parameters, from the seed."""
+        state = init_state(self.config, self.data, self._init_key)
+        return Training(state, {}, zero_totals())
 
-    Compiled programs are found again by the identity of what they were made from.
-    """
-    options = {} if width is None else {"width": width}
-    try:
-        model = models.create_model(name, num_classes=num_classes, **options)
-    except TypeError as error:
-        raise ExperimentError(f"{name} takes no --width: {error}") from error
-    return model, model.apply
+    def batches(self) -> grain.DatasetIterator:
+        """The batches of all epochs, each shuffled by itself."""
+        return train_batches(
+            self.data,
+            self.config.batch_size,
+            seed=self.config.seed,
+            epochs=self.epochs,
+        )
 
+    def step(self, training: Training, batch: Any, step: int) -> Training:
+        """One update on an augmented batch."""
+        del step  # the state counts for itself
+        images, labels = batch
+        state, totals = train_step(
+            training.state,
+            training.totals,
+            self._augment_key,
+            images,
+            labels,
+            augment=self.data.augment,
+            needs=self._needs,
+            full_batches=self._full_batches,
+        )
+        return training.replace(state=state, totals=totals)
 
-@functools.partial(jax.jit, static_argnames="model")
-def _init_variables(model: nn.Module, key: jax.Array, images: jax.Array) -> Any:
-    return model.init(key, images, train=False)
+    def candidates(self, state: TrainState) -> dict[str, Any]:
+        """Iterate and average; see :func:`experiments.loops.evaluation.candidates`."""
+        return candidates(
+            state,
+            self.data,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            key=self._recalibrate_key,
+        )
 
+    def end_epoch(
+        self, training: Training, means: dict[str, float], epoch: int, step: int
+    ) -> tuple[Training, Row]:
+        """Evaluates on validation, tells the optimiser if it listens, makes the row."""
+        state = training.state
+        found = self.candidates(state)
+        scores = score_splits(state, found, {"validation": self.data.validation})
+        if _finds_own_start(state):
+            accuracy = scores["average_validation_accuracy"]
+            if accuracy is None:
+                accuracy = scores["validation_accuracy"]
+            opt_state = optax_ia.record_metric(state.opt_state, 1 - accuracy)
+            state = state.replace(opt_state=opt_state)
+        row = {
+            "optimizer": self.config.optimizer,
+            "seed": self.config.seed,
+            "epoch": epoch,
+            "step": step,
+            "train_loss": means["loss"],
+            "train_accuracy": means["correct"],
+            **scores,
+            **norms_and_diagnostics(means, state.params, state.opt_state),
+        }
+        return training.replace(state=state), row
 
-def init_state(config: RunConfig, data: Dataset, key: jax.Array) -> TrainState:
-    """A fresh state; model and optimiser are the same objects for every seed."""
-    model, apply_fn = _shared_model(config.model, data.num_classes, config.width)
-    variables = _init_variables(model, key, data.train.images[:1])
-    shared = dataclasses.replace(config, seed=0)
-    return TrainState.create(
-        apply_fn=apply_fn,
-        params=variables["params"],
-        tx=build_optimizer(shared, len(data.train) // config.batch_size),
-        batch_stats=variables.get("batch_stats", {}),
-    )
-
-
-def _end_epoch(
-    config: RunConfig, data: Dataset, key: jax.Array, state: TrainState, totals: Totals
-) -> tuple[TrainState, Row]:
-    """Evaluates on validation, tells the optimiser if it listens, makes the row."""
-    steps_per_epoch = len(data.train) // config.batch_size
-    means = {name: float(total) / steps_per_epoch for name, total in totals.items()}
-    found = candidates(
-        state, data, batch_size=config.batch_size, seed=config.seed, key=key
-    )
-    scores = score_splits(state, found, {"validation": data.validation})
-    if _finds_own_start(state):
-        accuracy = scores["average_validation_accuracy"]
-        if accuracy is None:
-            accuracy = scores["validation_accuracy"]
-        opt_state = optax_ia.record_metric(state.opt_state, 1 - accuracy)
-        state = state.replace(opt_state=opt_state)
-    step = int(state.step)
-    row = {
-        "optimizer": config.optimizer,
-        "seed": config.seed,
-        "epoch": step // steps_per_epoch,
-        "step": step,
-        "train_loss": means["loss"],
-        "train_accuracy": means["correct"],
-        **scores,
-        "gradient_norm": means["gradient_norm"],
-        "update_norm": means["update_norm"],
-        "parameter_norm": float(optax.tree.norm(state.params)),
-    }
-    for name, value in optax_ia.diagnostics(state.opt_state).items():
-        row[name] = value.item()
-    return state, _without_nan(row)
+    def wants_stop(self, training: Training) -> bool:
+        """Whether an optimiser that finds its own start has found its end."""
+        state = training.state
+        return _finds_own_start(state) and bool(optax_ia.should_stop(state.opt_state))
 
 
 def _finds_own_start(state: TrainState) -> bool:
     """Whether the optimiser wants the validation metric, to start and to stop."""
     return "averaging_phase" in optax_ia.diagnostics(state.opt_state)
-
-
-def _wants_stop(state: TrainState) -> bool:
-    return _finds_own_start(state) and bool(optax_ia.should_stop(state.opt_state))
-
-
-def _without_nan(row: Row) -> Row:
-    """NaN and infinities, which JSON does not have, become None."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in row.items()
-    }
 
 
 def run(
@@ -229,6 +153,8 @@ def run(
     on_epoch: Callable[[Row], None],
     checkpoints: Checkpoints | None = None,
     final_splits: tuple[str, ...] = ("validation", "test"),
+    on_nan: OnNan = "record",
+    **hooks: Any,
 ) -> Row:
     """Trains, evaluating on validation every epoch and on test once, at the end.
 
@@ -238,84 +164,38 @@ def run(
       on_epoch: given the row of each epoch, as it ends.
       checkpoints: where to save, and to go on from if something was saved there.
       final_splits: what is evaluated at the end; tuning leaves the test set alone.
+      on_nan: what a loss that is not finite does; a comparison records it.
+      **hooks: further arguments of :func:`experiments.loops.engine.fit`.
 
     Returns:
       The row of the run for ``results.csv``, without commit and versions.
     """
     began = time.perf_counter()
-    init_key, augment_key, recalibrate_key = jax.random.split(
-        jax.random.key(config.seed), 3
+    task = ImageTask(config, data)
+    training, fitted = fit(
+        task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )
-    state, totals = init_state(config, data, init_key), zero_totals()
-    if checkpoints is not None:
-        state, totals = checkpoints.restore(state, totals)
-    steps_per_epoch = len(data.train) // config.batch_size
-    first = step = int(state.step)
-    needs = registry.get_record(config.optimizer).needs
-    every_batch = None
-    if "full_gradient" in needs:
-        every_batch = full_batches(config.dataset, config.batch_size)
-    compile_seconds = training_seconds = 0.0
-    while step < config.epochs * steps_per_epoch and not _wants_stop(state):
-        epoch, done = divmod(step, steps_per_epoch)
-        epoch_began = time.perf_counter()
-        for images, labels in epoch_batches(
-            data.train, config.batch_size, seed=config.seed, epoch=epoch, skip=done
-        ):
-            step_began = time.perf_counter()
-            state, totals = train_step(
-                state,
-                totals,
-                augment_key,
-                images,
-                labels,
-                augment=data.augment,
-                needs=needs,
-                full_batches=every_batch,
-            )
-            if step == first:
-                jax.block_until_ready(totals)
-                compile_seconds = time.perf_counter() - step_began
-            step += 1
-            if checkpoints is not None and step % steps_per_epoch:
-                checkpoints.maybe_save(step, state, totals)
-        jax.block_until_ready(totals)
-        training_seconds += time.perf_counter() - epoch_began
-        state, row = _end_epoch(config, data, recalibrate_key, state, totals)
-        totals = zero_totals()
-        # The row first: a checkpoint at this step promises that it was written.
-        on_epoch(row)
-        if checkpoints is not None:
-            checkpoints.maybe_save(step, state, totals)
-    if checkpoints is not None:
-        checkpoints.save_last(step, state, totals)
-    found = candidates(
-        state, data, batch_size=config.batch_size, seed=config.seed, key=recalibrate_key
-    )
+    state = training.state
     splits = {name: getattr(data, name) for name in final_splits}
-    timed = step - first - 1
-    return _without_nan(
+    rate = fitted.steps_per_second
+    return without_nan(
         {
             "optimizer": config.optimizer,
             "seed": config.seed,
             "dataset": config.dataset,
             "model": config.model,
-            "epochs": step // steps_per_epoch,
-            "steps": step,
+            "epochs": fitted.epoch,
+            "steps": fitted.step,
             "learning_rate": config.learning_rate,
             "weight_decay": config.weight_decay,
             "num_averaged": int(
                 optax_ia.diagnostics(state.opt_state).get("num_averaged", 0)
             ),
-            **score_splits(state, found, splits),
+            **score_splits(state, task.candidates(state), splits),
             "seconds": round(time.perf_counter() - began, 3),
-            "compile_seconds": round(compile_seconds, 3),
-            "steps_per_second": (
-                round(timed / (training_seconds - compile_seconds), 2)
-                if timed > 0
-                else None
-            ),
-            "resumed_from_step": first,
+            "compile_seconds": round(fitted.compile_seconds, 3),
+            "steps_per_second": None if rate is None else round(rate, 2),
+            "resumed_from_step": fitted.first_step,
             "config": config.to_json(),
         }
     )

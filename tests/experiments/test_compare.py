@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compare
 from experiments.__main__ import COMMANDS, main
 from experiments.configs.p0.digits import PRESETS, RECORD
 from experiments.configs.p2 import second_order
-from experiments.loops import image
+from experiments.loops import TASKS, image
 from experiments.optimizers import list_affordable
+from experiments.tasks import image as compare
+from experiments.tasks import running
 from tests.experiments.compilations import counted
 
 TINY = ["--model=vgg_tiny", "--epochs=2", "--batch-size=128", "--average-from=0.5"]
@@ -150,7 +151,11 @@ def test_all_are_named_in_the_folder():
 
 def test_presets_give_way_to_arguments(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(compare, "train_missing", lambda runs, *_: seen.extend(runs))
+    monkeypatch.setattr(
+        running,
+        "do_missing",
+        lambda runs, *_: seen.extend(run.args[0] for *_, run in runs),
+    )
     arguments = ["--preset=smoke", "--epochs=3", "--seeds=9", "--sgd.learning-rate=0.7"]
     assert main(["compare", *arguments, f"--out={tmp_path / 'run'}"]) == 0
     assert [(run.optimizer, run.seed) for run in seen] == [("sgd", 9), ("gadamx", 9)]
@@ -178,6 +183,8 @@ def test_presets_give_way_to_arguments(tmp_path, monkeypatch):
         (["train", "--weight-decay=-1"], ["--weight-decay must be 0 or more"]),
         (["train", "--checkpoint-every=0"], ["--checkpoint-every must be at least 1"]),
         (["train", "--seed=-1"], ["--seeds must be 0 or more"]),
+        (["train", "--task=audio"], ["unknown task 'audio'", "image"]),
+        (["compare", "--task"], ["--task needs a name", "image"]),
         (["trian"], ["trian", *COMMANDS]),
     ],
 )
@@ -199,6 +206,20 @@ def test_help_lists_commands(capsys):
             main([command, "--help"])
         assert not leaving.value.code
         assert f"python -m experiments {command}" in capsys.readouterr().out
+
+
+def test_the_default_task_may_be_named_and_help_without_one_names_them(capsys):
+    for command in ("compare", "train"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        plain = capsys.readouterr().out
+        first, _, rest = plain.partition("\n\n")
+        assert "image (the default, below)" in first
+        assert all(task in first for task in TASKS)
+        for words in (["--task", "image"], ["--task=image"]):
+            with pytest.raises(SystemExit):
+                main([command, *words, "--help"])
+            assert capsys.readouterr().out == rest
 
 
 def test_a_missing_package_names_the_extra(monkeypatch, capsys):

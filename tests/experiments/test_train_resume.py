@@ -29,14 +29,14 @@ KILLED = """
 import os, signal, sys
 from experiments import checkpoints
 from experiments.__main__ import main
-save = checkpoints.Checkpoints.maybe_save
-def maybe_save(self, step, state, totals):
+due = checkpoints.Checkpoints.due
+def killed(self, step):
     if step == 33:
         self._manager.wait_until_finished()
         assert self.latest == 30
         os.kill(os.getpid(), signal.SIGKILL)
-    save(self, step, state, totals)
-checkpoints.Checkpoints.maybe_save = maybe_save
+    return due(self, step)
+checkpoints.Checkpoints.due = killed
 main(sys.argv[1:])
 """
 
@@ -60,8 +60,9 @@ def train(folder, *more):
 
 def last_checkpoint(folder):
     with ocp.CheckpointManager(folder / "checkpoints") as manager:
-        tree = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore())
-        return manager.latest_step(), tree
+        items = {"training": ocp.args.StandardRestore()}
+        step = manager.latest_step()
+        return step, manager.restore(step, args=ocp.args.Composite(**items))["training"]
 
 
 @pytest.mark.filterwarnings("ignore:.*sharding.*:UserWarning")
@@ -82,7 +83,7 @@ def test_killed_in_mid_epoch_and_resumed_is_as_if_never_killed(tmp_path):
     assert resumed.returncode == 0, complaint
     assert metrics.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     step, expected = last_checkpoint(tmp_path / "whole")
-    assert (step, expected["step"]) == (56, 56)
+    assert (step, expected["state"]["step"]) == (56, 56)
     step, found = last_checkpoint(tmp_path / "killed")
     assert step == 56
 

@@ -15,6 +15,9 @@ from experiments.data._order import epoch_order as epoch_order
 from experiments.data._pipeline import Batches as Batches
 from experiments.data._pipeline import eval_batches as eval_batches
 from experiments.data._pipeline import train_batches as train_batches
+from experiments.data._recipes import cropped as cropped
+from experiments.data._recipes import cut_out as cut_out
+from experiments.data._recipes import make_records as make_records
 from experiments.data._registry import list_datasets as list_datasets
 from experiments.data._registry import load_dataset as load_dataset
 
@@ -26,6 +29,8 @@ __all__ = [
     "Source",
     "Split",
     "Transform",
+    "cropped",
+    "cut_out",
     "cutout",
     "epoch_batches",
     "epoch_draws",
@@ -33,6 +38,7 @@ __all__ = [
     "eval_batches",
     "list_datasets",
     "load_dataset",
+    "make_records",
     "random_shift",
     "train_batches",
     "with_cutout",

@@ -367,7 +367,12 @@ class _RecordReader:
         records = _read(self._source, chosen)
         for row, (index, record) in enumerate(zip(chosen, records, strict=True)):
             generator = self._order.generator(step, index)
-            image = self._transform(record["image"], generator)
+            try:
+                image = self._transform(record["image"], generator)
+            except ValueError as error:  # a crop that does not fit
+                raise ExperimentError(
+                    f"{self._name}: record {index}: {error}"
+                ) from error
             if image.shape != self._image_shape:
                 raise ExperimentError(
                     f"{self._name}: record {index} gives an image of "

@@ -16,6 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 COMMANDS = {
     "compare": "train several optimisers with several seeds; table and report",
     "train": "train one, with checkpoints and exact resume",
+    "sweep": "seeds x optimisers x settings of train, from a file; resumable",
     "tune": "choose rates of the base or second-order optimisers on validation",
     "report": "make the table and the report of a run folder again",
     "benchmarks": "time one update of every optimiser against its peers",

@@ -1,0 +1,32 @@
+"""Every run's flags, through the parser of the command that will get them."""
+
+import sys
+from collections.abc import Sequence
+
+from experiments.cli import parse
+from experiments.errors import ExperimentError
+from experiments.sweep._config import SweepConfig
+from experiments.sweep._plan import Run
+from experiments.tasks import find_main
+
+
+def check(config: SweepConfig, runs: Sequence[Run]) -> None:
+    """Checks all runs before the first is started, without loading data.
+
+    Args:
+      config: the sweep.
+      runs: its runs; those that differ in nothing but the seed are checked once.
+
+    Raises:
+      ExperimentError: naming the file, the run, and what its command says.
+    """
+    for run in runs:
+        if run.seed != config.seeds[0]:
+            continue
+        try:
+            train_main, rest = find_main(run.command, run.arguments)
+            task = sys.modules[train_main.__module__]
+            parsed = parse(task.TrainArguments, rest, command=run.command)
+            task.resolve_run(parsed)
+        except ExperimentError as error:
+            raise ExperimentError(f"{config.source}: {run.label}: {error}") from None

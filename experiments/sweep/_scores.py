@@ -1,0 +1,223 @@
+"""What is compared: found in the columns of the results, summarised over seeds."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from experiments.errors import ExperimentError, unknown
+from experiments.statistics import Summary, summarise
+from experiments.sweep._config import Setting, SweepConfig
+from experiments.sweep._folder import Result
+
+Mode = Literal["min", "max"]
+_BOOTSTRAP_SEED = 0
+
+_MODES: dict[str, Mode] = {
+    "accuracy": "max",
+    "precision": "max",
+    "f1": "max",
+    "perplexity": "min",
+    "distance": "min",
+    "error": "min",
+    "loss": "min",
+}
+"""By the last word of a score's name; the first that there is, is compared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What is compared.
+
+    Attributes:
+      name: without what it was measured on, such as ``"accuracy"``.
+      mode: whether less or more is better.
+    """
+
+    name: str
+    mode: Mode
+
+    @property
+    def percent(self) -> bool:
+        """Whether it is shown in percent."""
+        return self.name.endswith("accuracy")
+
+    def text(self, value: float) -> str:
+        """A value as it is shown, without a unit."""
+        if self.percent:
+            return f"{100 * value:.2f}"
+        return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """The scores of one run.
+
+    Attributes:
+      validation: what rows are chosen by, None if it is not finite.
+      test: what is reported, None if there is none.
+      average: whether they are those of an averaged model.
+    """
+
+    validation: float | None
+    test: float | None
+    average: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One setting with one optimiser, over seeds.
+
+    Attributes:
+      setting: the setting.
+      optimizer: registry name.
+      planned: number of seeds asked for.
+      finished: how many of the runs are finished.
+      model: what was evaluated: ``"last iterate"``, ``"average"`` or both.
+      validation: over the finished runs whose score is finite.
+      test: the same.
+      seconds: mean of the finished runs, None if there is none.
+    """
+
+    setting: Setting
+    optimizer: str
+    planned: int
+    finished: int
+    model: str
+    validation: Summary | None
+    test: Summary | None
+    seconds: float | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed has a finite validation score."""
+        return self.validation is not None and self.validation.count == self.planned
+
+
+def find_score(columns: Sequence[str], config: SweepConfig) -> Score:
+    """What to compare.
+
+    Args:
+      columns: those of the results.
+      config: the sweep, which may name it.
+
+    Returns:
+      The score.
+
+    Raises:
+      ExperimentError: if there is no such column, or its direction is not known.
+    """
+    names = [
+        match[1]
+        for column in columns
+        if (match := re.fullmatch(r"validation_(.+)", column))
+    ]
+    if config.score is not None:
+        if config.score not in names:
+            raise unknown(f"{config.source}: score", config.score, names)
+        mode = config.mode or _MODES.get(_last_word(config.score))
+        if mode is None:
+            raise ExperimentError(
+                f'{config.source}: say mode = "min" or "max" for {config.score}'
+            )
+        return Score(config.score, mode)
+    for word, mode in _MODES.items():
+        for name in names:
+            if _last_word(name) == word:
+                return Score(name, config.mode or mode)
+    raise ExperimentError(
+        f"{config.source}: say which score is compared, and whether "
+        f'mode = "min" or "max"; there are: {", ".join(names) or "none"}'
+    )
+
+
+def _last_word(name: str) -> str:
+    return name.rpartition("_")[2]
+
+
+def score_run(result: Result, score: Score) -> Scored:
+    """The scores of a finished run: of its average, if it makes one.
+
+    Args:
+      result: its row.
+      score: what is compared.
+
+    Returns:
+      Validation and test.
+    """
+    for prefix in ("average_", ""):
+        validation = _number(result.get(f"{prefix}validation_{score.name}"))
+        if validation is not None or not prefix:
+            test = _number(result.get(f"{prefix}test_{score.name}"))
+            return Scored(validation, test, bool(prefix))
+    raise AssertionError
+
+
+def _number(cell: str | None) -> float | None:
+    if not cell:
+        return None
+    value = float(cell)
+    return value if math.isfinite(value) else None
+
+
+def make_line(
+    setting: Setting,
+    optimizer: str,
+    results: Sequence[Result | None],
+    score: Score | None,
+) -> Line:
+    """Summarises the runs of one setting and optimiser.
+
+    Args:
+      setting: the setting.
+      optimizer: registry name.
+      results: of each seed, None where it is not finished.
+      score: what is compared, None as long as nothing is finished.
+
+    Returns:
+      The line.
+    """
+    done = [result for result in results if result is not None]
+    scored = [score_run(result, score) for result in done] if score else []
+    kinds = {one.average for one in scored}
+    names = {True: "average", False: "last iterate"}
+    times = [value for row in done if (value := _number(row.get("seconds")))]
+    return Line(
+        setting=setting,
+        optimizer=optimizer,
+        planned=len(results),
+        finished=len(done),
+        model=", ".join(names[kind] for kind in sorted(kinds)),
+        validation=_summary([one.validation for one in scored]),
+        test=_summary([one.test for one in scored]),
+        seconds=float(np.mean(times)) if times else None,
+    )
+
+
+def _summary(values: Sequence[float | None]) -> Summary | None:
+    finite = [value for value in values if value is not None]
+    if not finite:
+        return None
+    return summarise(finite, np.random.default_rng(_BOOTSTRAP_SEED))
+
+
+def best(lines: Sequence[Line], score: Score) -> Line | None:
+    """The line with the best mean on validation, of those that are complete.
+
+    Args:
+      lines: to choose from.
+      score: which says what is better.
+
+    Returns:
+      The first of the best, None if no line is complete.
+    """
+    sign = 1 if score.mode == "max" else -1
+    complete = [line for line in lines if line.complete]
+
+    def quality(line: Line) -> float:
+        return sign * line.validation.mean if line.validation else -math.inf
+
+    return max(complete, key=quality, default=None)

@@ -1,0 +1,81 @@
+"""How many runs go on at once, and which GPU each of them sees."""
+
+import os
+import subprocess
+from collections import Counter
+
+from experiments.errors import ExperimentError
+
+_SHARED_MEMORY = 0.9
+"""Part of a GPU's memory that the runs on it take together, where several share it."""
+
+
+def slots(devices: str | None, workers: int | None) -> list[dict[str, str]]:
+    """What each slot's runs have in their environment.
+
+    Args:
+      devices: GPUs, ``"0,1"``: one slot for each, one named twice is shared. None
+        takes the first ``workers`` that are visible.
+      workers: number of slots; None is one for each device named, else one.
+
+    Returns:
+      Additions to the environment; empty ones where no GPU is chosen.
+
+    Raises:
+      ExperimentError: if the two do not fit each other, or the machine.
+    """
+    if workers is not None and workers < 1:
+        raise ExperimentError(f"--workers must be at least 1, got {workers}")
+    if devices is None:
+        if workers is None:
+            return [{}]  # whatever the machine has, for one run
+        found = visible_gpus()
+        if not found:
+            return [{}] * workers
+        if workers > len(found):
+            raise ExperimentError(
+                f"--workers must be at most {len(found)} (the GPUs that are visible), "
+                f"got {workers}; to share one, name it twice: --devices 0,0"
+            )
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in found[:workers]]
+    names = [name.strip() for name in devices.split(",")]
+    if not all(names):
+        raise ExperimentError(f"--devices must be names such as 0,1, got {devices!r}")
+    if workers is not None and workers > len(names):
+        raise ExperimentError(
+            f"--workers must be at most {len(names)} (the devices named), got {workers}"
+        )
+    names = names[:workers]
+    shared = Counter(names)
+    return [_on_gpu(name, shared[name]) for name in names]
+
+
+def _on_gpu(name: str, sharing: int) -> dict[str, str]:
+    added = {"CUDA_VISIBLE_DEVICES": name}
+    if sharing > 1 and "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:
+        added["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{_SHARED_MEMORY / sharing:.3f}"
+    return added
+
+
+def visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that a process started here may use, without starting JAX.
+
+    Returns:
+      Their numbers or names, none where JAX is told to use something else.
+    """
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
+        return []
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip()]
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return listed.stdout.split()

@@ -1,0 +1,226 @@
+"""``sweep.csv`` with a row for each run, ``table.md`` and the table on the console."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.console import table_console
+from experiments.files import write_atomically
+from experiments.report import _page
+from experiments.run_folder import write_csv
+from experiments.statistics import Summary
+from experiments.sweep._config import SweepConfig, shown
+from experiments.sweep._folder import Result, SweepFolder
+from experiments.sweep._plan import Run
+from experiments.sweep._scores import Line, Score, best, find_score, make_line
+
+_HOW_TO_READ = (
+    "Mean ± sample deviation over seeds and the 95 % bootstrap interval of the mean, "
+    "which resamples seeds only: for a handful of them it is too narrow. Scores of the "
+    "average where the optimiser makes one. Rows are chosen on validation (**best** of "
+    "all, *best of* an optimiser), among those that have all their seeds; the test "
+    "score to report is the chosen row's, not the highest there is."
+)
+
+
+def write_runs(
+    folder: SweepFolder, runs: Sequence[Run], errors: Mapping[str, str]
+) -> None:
+    """Writes ``sweep.csv``.
+
+    Args:
+      folder: the sweep's.
+      runs: all runs.
+      errors: of those that failed, by their id.
+    """
+    flags = list(dict.fromkeys(name for run in runs for name in run.setting.flags))
+    rows: list[dict[str, object]] = []
+    columns: dict[str, None] = {}
+    for run in runs:
+        result = folder.result(run) or {}
+        columns |= dict.fromkeys(result)
+        state = "failed" if run.id in errors else folder.state(run)
+        row: dict[str, object] = {
+            "run": folder.run_path(run).name,
+            "state": state,
+            "error": errors.get(run.id),
+            "setting": run.setting.label,
+        }
+        for name in flags:
+            if name in run.setting.flags:
+                row[_column(name)] = shown(run.setting.flags[name])
+        rows.append(row | {"optimizer": run.optimizer, "seed": run.seed} | result)
+    header = ("run", "state", "error", "setting", *map(_column, flags))
+    header += ("optimizer", "seed", *columns)
+    write_csv(folder.path / "sweep.csv", tuple(dict.fromkeys(header)), rows)
+
+
+def _column(flag: str) -> str:
+    """Flags keep their dashes: results have columns of the same names."""
+    return "--" + flag.replace("_", "-")
+
+
+def make_table(
+    config: SweepConfig, folder: SweepFolder, runs: Sequence[Run]
+) -> tuple[list[Line], Score | None]:
+    """The lines of the table, in the order of the configuration.
+
+    Args:
+      config: the sweep.
+      folder: its folder.
+      runs: all runs.
+
+    Returns:
+      Lines and what they compare, None as long as no run is finished.
+    """
+    results = {run.id: folder.result(run) for run in runs}
+    columns: dict[str, None] = {}
+    for result in results.values():
+        columns |= dict.fromkeys(result or {})
+    score = find_score(list(columns), config) if columns else None
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.setting.label, run.optimizer), []).append(run)
+    lines = []
+    for own in groups.values():
+        found: list[Result | None] = [results[run.id] for run in own]
+        lines.append(make_line(own[0].setting, own[0].optimizer, found, score))
+    return lines, score
+
+
+def header(score: Score | None) -> tuple[str, ...]:
+    """The names of the columns."""
+    unit = " %" if score and score.percent else ""
+    name = score.name.replace("_", " ") if score else "score"
+    scores = (f"validation\n{name}{unit}", f"test\n{name}{unit}")
+    return ("setting", "optimiser", "seeds", "model", *scores, "s/run", "chosen")
+
+
+def cells(line: Line, score: Score | None, chosen: str) -> tuple[str, ...]:
+    """A line as text.
+
+    Args:
+      line: the line.
+      score: how numbers are shown.
+      chosen: what stands in the last column.
+
+    Returns:
+      The cells in the order of :func:`header`.
+    """
+    seeds = str(line.finished)
+    if line.finished < line.planned:
+        seeds += f" of {line.planned}"
+    elif not line.complete:
+        seeds += ", not all finite"
+    return (
+        line.setting.label or "–",
+        line.optimizer,
+        seeds,
+        line.model or "–",
+        _over_seeds(line.validation, score),
+        _over_seeds(line.test, score),
+        "–" if line.seconds is None else f"{line.seconds:.1f}",
+        chosen,
+    )
+
+
+def _over_seeds(summary: Summary | None, score: Score | None) -> str:
+    if summary is None or score is None:
+        return "–"
+    text = score.text(summary.mean)
+    if summary.count == 1:
+        return text
+    low, high = score.text(summary.low), score.text(summary.high)
+    return f"{text} ± {score.text(summary.std)}\n[{low}, {high}]"
+
+
+def marks(lines: Sequence[Line], score: Score | None) -> dict[int, str]:
+    """Which lines are chosen: the best of all, and of each optimiser if it has several.
+
+    Args:
+      lines: all lines.
+      score: what they compare.
+
+    Returns:
+      Number of the line to what is said of it.
+    """
+    if score is None:
+        return {}
+    found: dict[int, str] = {}
+    for optimizer in dict.fromkeys(line.optimizer for line in lines):
+        own = [line for line in lines if line.optimizer == optimizer]
+        top = best(own, score) if len(own) > 1 else None
+        if top is not None:
+            found[lines.index(top)] = f"best of {optimizer}"
+    top = best(lines, score) if len(lines) > 1 else None
+    if top is not None:
+        found[lines.index(top)] = "best"
+    return found
+
+
+def verdict(lines: Sequence[Line], score: Score | None) -> list[str]:
+    """What was chosen, and its test score, in sentences."""
+    if score is None:
+        return ["No run is finished."]
+    chosen = marks(lines, score)
+    if len(lines) > 1 and not chosen:
+        return ["No row has all its seeds yet, so that none is chosen."]
+    unit = " %" if score.percent else ""
+    sentences = []
+    for number in sorted(chosen, key=lambda number: chosen[number] != "best"):
+        line = lines[number]
+        label = ", ".join(filter(None, (line.optimizer, line.setting.label)))
+        validation, test = (
+            _over_seeds(summary, score).replace("\n", " ")
+            for summary in (line.validation, line.test)
+        )
+        what = "Best" if chosen[number] == "best" else f"Best of {line.optimizer}"
+        sentences.append(
+            f"{what} by validation {score.name.replace('_', ' ')}: {label}: "
+            f"validation {validation}{unit}, test {test}{unit}."
+        )
+    return sentences
+
+
+def write(config: SweepConfig, folder: SweepFolder, runs: Sequence[Run]) -> None:
+    """Writes ``table.md``.
+
+    Args:
+      config: the sweep.
+      folder: its folder.
+      runs: all runs.
+    """
+    lines, score = make_table(config, folder, runs)
+    chosen = marks(lines, score)
+    rows = []
+    for number, line in enumerate(lines):
+        mark = chosen.get(number, "")
+        emphasis = {"": "", "best": "**"}.get(mark, "*")
+        rows.append(cells(line, score, f"{emphasis}{mark}{emphasis}"))
+    text = "\n\n".join([*verdict(lines, score), _HOW_TO_READ])
+    table = _page.markdown(header(score), rows)
+    write_atomically(folder.path / "table.md", f"# {config.name}\n\n{table}\n{text}\n")
+
+
+def show(
+    config: SweepConfig, folder: SweepFolder, runs: Sequence[Run], console: Console
+) -> None:
+    """Prints the table and what was chosen.
+
+    Args:
+      config: the sweep.
+      folder: its folder.
+      runs: all runs.
+      console: where to.
+    """
+    lines, score = make_table(config, folder, runs)
+    chosen = marks(lines, score)
+    table = Table(*header(score), box=None, pad_edge=False)
+    for number, line in enumerate(lines):
+        row = cells(line, score, chosen.get(number, ""))
+        table.add_row(*map(Text, row))  # brackets in it are no markup
+    table_console().print(table)
+    for sentence in verdict(lines, score):
+        console.print(sentence, soft_wrap=True, markup=False, highlight=False)

@@ -16,6 +16,7 @@ import numpy as np
 from absl import flags
 
 from experiments.data._dataset import Dataset, Records, Source, Split, Transform
+from experiments.data._kept import read
 from experiments.data._order import epoch_draws, epoch_order
 from experiments.errors import ExperimentError
 
@@ -364,7 +365,7 @@ class _RecordReader:
         chosen = self._order.examples(step).tolist()
         images = np.empty((len(chosen), *self._image_shape), np.float32)
         labels = np.empty((len(chosen), *self._label_shape), self._label_dtype)
-        records = _read(self._source, chosen)
+        records = read(self._source, chosen)
         for row, (index, record) in enumerate(zip(chosen, records, strict=True)):
             generator = self._order.generator(step, index)
             try:
@@ -398,13 +399,6 @@ class _Padded:
             return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
 
         return pad(images), pad(labels), pad(weights)
-
-
-def _read(source: Source, chosen: list[int]) -> Any:
-    """The records, all at once where the source can."""
-    if chosen and hasattr(source, "__getitems__"):
-        return source.__getitems__(chosen)  # pyright: ignore[reportAttributeAccessIssue]
-    return (source[index] for index in chosen)
 
 
 def _times(shape: tuple[int, ...]) -> str:

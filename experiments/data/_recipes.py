@@ -12,11 +12,13 @@ Those of any other set are computed from its training images.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from experiments.data._dataset import Records, Source, Transform
+from experiments.data._kept import Kept
 from experiments.data._transforms import (
     CentreCrop,
     Chain,
@@ -34,6 +36,9 @@ Channels = tuple[float, ...]
 Statistics = tuple[Channels, Channels]
 
 _STATISTICS_EXAMPLES = 2048
+
+KEPT_BYTES = 2**28
+"""A training split whose images take no more, as CIFAR's do, is decoded once."""
 
 
 def _of_255(mean: Sequence[float], deviation: Sequence[float]) -> Statistics:
@@ -116,6 +121,8 @@ def make_records(
 ) -> Records:
     """Puts sources and their recipe together.
 
+    Small training images stay in memory once they were decoded.
+
     Args:
       name: the data set, whose recipe is taken.
       num_classes: number of labels.
@@ -133,6 +140,9 @@ def make_records(
     if statistics is None or len(statistics[0]) != image_shape[2]:
         statistics = channel_statistics(train)
     mean, deviation = statistics
+    # images that are resized or cropped to their shape are larger by an unknown factor
+    if not recipe.evaluate and len(train) * math.prod(image_shape) <= KEPT_BYTES:
+        train = Kept(train)
     normalise = Normalise(mean, deviation)
     return Records(
         name=name,

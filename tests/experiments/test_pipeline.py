@@ -1,6 +1,7 @@
 """Batches of a run: their order, their shares, their place after a restart."""
 
 import dataclasses
+import pickle
 
 import grain
 import numpy as np
@@ -8,6 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from experiments import data
+from experiments.data._kept import Kept
 from experiments.errors import ExperimentError
 
 SIZE, BATCH = 23, 6
@@ -147,6 +149,32 @@ def test_arrays_come_as_they_did():
         for batch in data.epoch_batches(digits.train, 128, seed=1, epoch=epoch)
     ]
     assert_same(expected, found)
+
+
+def test_kept_records_are_read_once():
+    class Counted(AtOnce):
+        reads = 0
+
+        def __getitems__(self, indices):
+            self.reads += len(indices)
+            return super().__getitems__(indices)
+
+    source = Counted()
+    kept = Kept(source)
+    assert_same(batches(epochs=9), batches(records(train=kept), epochs=9))
+    assert source.reads <= SIZE + 4 * BATCH  # threads may ask for the same at once
+    before = source.reads
+    assert kept[3]["label"] == 3
+    with pytest.raises(ValueError, match="read-only"):
+        kept[3]["image"][0] = 1
+    assert source.reads == before
+    again = pickle.loads(pickle.dumps(Kept(Numbered())))
+    assert len(again) == SIZE
+    assert again[5]["label"] == 5
+    small = pickle.dumps(Kept(Numbered()))
+    full = Kept(Numbered())
+    list(map(full.__getitem__, range(SIZE)))
+    assert pickle.dumps(full) == small
 
 
 def test_several_labels_are_vectors():

@@ -17,10 +17,10 @@ Mode = Literal["min", "max"]
 _BOOTSTRAP_SEED = 0
 
 _MODES: dict[str, Mode] = {
+    "perplexity": "min",
     "accuracy": "max",
     "precision": "max",
     "f1": "max",
-    "perplexity": "min",
     "distance": "min",
     "error": "min",
     "loss": "min",
@@ -45,11 +45,20 @@ class Score:
         """Whether it is shown in percent."""
         return self.name.endswith("accuracy")
 
-    def text(self, value: float) -> str:
-        """A value as it is shown, without a unit."""
+    def text(self, value: float, beside: float | None = None) -> str:
+        """A value as it is shown, without a unit.
+
+        Args:
+          value: the value.
+          beside: what it stands next to, with as many decimals.
+
+        Returns:
+          In percent with two decimals; else two from 10 on, and four below.
+        """
         if self.percent:
             return f"{100 * value:.2f}"
-        return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+        few = abs(value if beside is None else beside) >= 10
+        return f"{value:.{2 if few else 4}f}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +124,8 @@ def find_score(columns: Sequence[str], config: SweepConfig) -> Score:
         for column in columns
         if (match := re.fullmatch(r"validation_(.+)", column))
     ]
+    if not names:  # of samples: measured on no split, and of the average too
+        names = [column for column in columns if f"average_{column}" in columns]
     if config.score is not None:
         if config.score not in names:
             raise unknown(f"{config.source}: score", config.score, names)
@@ -148,12 +159,12 @@ def score_run(result: Result, score: Score) -> Scored:
     Returns:
       Validation and test.
     """
-    for prefix in ("average_", ""):
-        validation = _number(result.get(f"{prefix}validation_{score.name}"))
-        if validation is not None or not prefix:
-            test = _number(result.get(f"{prefix}test_{score.name}"))
-            return Scored(validation, test, bool(prefix))
-    raise AssertionError
+    split = "validation_" if f"validation_{score.name}" in result else ""
+    average = _number(result.get(f"average_{split}{score.name}"))
+    if average is None:
+        iterate = _number(result.get(f"{split}{score.name}"))
+        return Scored(iterate, _number(result.get(f"test_{score.name}")), False)
+    return Scored(average, _number(result.get(f"average_test_{score.name}")), True)
 
 
 def _number(cell: str | None) -> float | None:

@@ -129,11 +129,11 @@ def cells(line: Line, score: Score | None, chosen: str) -> tuple[str, ...]:
 def _over_seeds(summary: Summary | None, score: Score | None) -> str:
     if summary is None or score is None:
         return "–"
-    text = score.text(summary.mean)
-    if summary.count == 1:
-        return text
-    low, high = score.text(summary.low), score.text(summary.high)
-    return f"{text} ± {score.text(summary.std)}\n[{low}, {high}]"
+    mean, std, low, high = (
+        score.text(value, summary.mean)
+        for value in (summary.mean, summary.std, summary.low, summary.high)
+    )
+    return mean if summary.count == 1 else f"{mean} ± {std}\n[{low}, {high}]"
 
 
 def marks(lines: Sequence[Line], score: Score | None) -> dict[int, str]:

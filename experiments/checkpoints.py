@@ -4,8 +4,15 @@ A checkpoint holds all that a run goes on from: the training (model, optimiser w
 averages and triggers, what is carried between batches, the sums of the epoch), the
 state of the iterator over batches, and the scores of the epochs so far. The newest ones
 are kept, and that of the best epoch.
+
+What can be damaged after it was written is recognised by checksums, and then the
+checkpoint before it is taken. What was being written when the process died is left out,
+and removed when the folder is opened next.
 """
 
+import gc
+import operator
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +20,13 @@ from typing import Any
 import grain
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
+
+from experiments._checksums import checksum_of_json, checksums_of
+from experiments._quiet_storage import QuietStorage
+from experiments.errors import ExperimentError
 
 
 class Checkpoints:
@@ -23,6 +35,7 @@ class Checkpoints:
     Attributes:
       every: steps between checkpoints.
       scores: the step and the score of each epoch so far.
+      best: the step whose score is best, which is always saved; None before the first.
     """
 
     def __init__(
@@ -35,40 +48,60 @@ class Checkpoints:
           every: steps between checkpoints.
           keep: how many of the newest to keep.
           read_only: to look at them alone.
+
+        Raises:
+          ExperimentError: if the folder cannot be used.
         """
         self.every = every
         self.scores: list[tuple[int, float]] = []
+        self.best: int | None = None
         self._folder = folder.resolve()
-        best = policies.BestN(
-            get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False
-        )
+        self._read_only = read_only
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
-                [policies.LatestN(keep), best]
+                [policies.LatestN(keep), _Best(self)]
             ),
+            cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._quiet = QuietStorage()
+        try:
+            if not read_only:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        except OSError as error:
+            self._quiet.end()
+            raise self._failed("opened", error) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self._manager.close()  # waits for what is being written
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        try:
+            self._manager.close()  # waits for what is being written
+        except Exception as error:
+            if kind is None:  # else what stopped the run is said, not what came of it
+                raise self._failed("written", error) from error
+        finally:
+            self._quiet.end()
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest whole checkpoint, None if there is none."""
+        """The step of the newest checkpoint, None if there is none."""
         return self._manager.latest_step()
 
     def advice(self) -> str:
         """Which checkpoint to look at, in words."""
+        self._wait()
         if self.latest is None:
             return f"there is no checkpoint yet in {self._folder}"
         return f"look at the checkpoint {self._folder / str(self.latest)}"
 
     def restore(self, training: Any, batches: Iterator[Any] | None) -> tuple[Any, int]:
-        """The newest checkpoint, or what was given if there is none.
+        """The newest checkpoint that is whole, or what was given if there is none.
+
+        One that cannot be read is left out, which is said on the error stream, and
+        removed once an earlier one has been read.
 
         Args:
           training: a fresh one, which tells structure, shapes, dtypes and shardings.
@@ -76,20 +109,61 @@ class Checkpoints:
 
         Returns:
           The training, and the number of updates it has behind it.
+
+        Raises:
+          ExperimentError: if there are checkpoints and none can be read.
         """
-        step = self.latest
-        if step is None:
-            return training, 0
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        failed: dict[int, str] = {}
+        for step in steps:
+            try:
+                found = self._read(step, training, batches)
+            except Exception as error:  # storage raises what its parts raise
+                failed[step] = _reason(error)
+                del error
+                gc.collect()  # reads given up, which complain as they go
+                continue
+            for bad, reason in failed.items():
+                print(
+                    f"warning: the checkpoint of step {bad} in {self._folder} cannot "
+                    f"be read ({reason}); going on from step {step}",
+                    file=sys.stderr,
+                )
+                if not self._read_only:  # its step will be saved again
+                    self._manager.delete(bad)
+            return found, step
+        if failed:
+            reasons = "; ".join(f"step {step}: {why}" for step, why in failed.items())
+            raise ExperimentError(
+                f"none of the checkpoints in {self._folder} can be read ({reasons}); "
+                "to start anew, choose another folder with --out"
+            )
+        return training, 0
+
+    def _read(self, step: int, training: Any, batches: Iterator[Any] | None) -> Any:
         wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, training)
         items: dict[str, Any] = {
             "training": ocp.args.StandardRestore(wanted),
-            "scores": ocp.args.JsonRestore(),
+            "record": ocp.args.JsonRestore(),
         }
         if batches is not None:
             items["batches"] = grain.checkpoint.CheckpointRestore(batches)
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        self.scores = [(at, score) for at, score in restored["scores"]["epochs"]]
-        return restored["training"], step
+        record = restored["record"]
+        content = {name: record[name] for name in record if name != "checksum"}
+        if checksum_of_json(content) != record["checksum"]:
+            raise ValueError("its record is damaged")
+        found = np.asarray(_checksums(restored["training"])).tolist()
+        if found != record["arrays"]:
+            paths = [path for path, _ in jax.tree.leaves_with_path(training)]
+            differ = zip(paths, found, record["arrays"], strict=True)
+            names = [jax.tree_util.keystr(path) for path, a, b in differ if a != b]
+            raise ValueError(f"the array {names[0].lstrip('.')} is damaged")
+        if batches is not None and _position(batches) != record["batches"]:
+            raise ValueError("the position in the data is damaged")
+        self.scores = [(at, score) for at, score in record["scores"]]
+        self.best = record["best"]
+        return restored["training"]
 
     def due(self, step: int) -> bool:
         """Whether ``step`` is one to save at."""
@@ -112,39 +186,45 @@ class Checkpoints:
           score: of the epoch; None if it is not finite.
           mode: "max" or "min": which scores are better.
         """
-        sign = 1 if mode == "max" else -1
-        is_best = score is not None and all(
-            sign * score > sign * other for _, other in self.scores
-        )
-        metrics = None
+        better = operator.gt if mode == "max" else operator.lt
         if score is not None:
+            if all(better(score, other) for _, other in self.scores):
+                self.best = step
             self.scores.append((step, score))
-            metrics = {"score": score, "rank": sign * score}
-        if is_best or self.due(step):
-            self.save(step, training, batches, metrics)
+        if self.best == step or self.due(step):
+            self.save(step, training, batches)
 
-    def save(
-        self,
-        step: int,
-        training: Any,
-        batches: Iterator[Any],
-        metrics: dict[str, float] | None = None,
-    ) -> None:
+    def save(self, step: int, training: Any, batches: Iterator[Any]) -> None:
         """Starts saving.
 
         Args:
           step: updates made.
           training: after them; may be donated as soon as this returns.
           batches: the iterator over batches.
-          metrics: the score, at the end of an epoch.
+
+        Raises:
+          ExperimentError: if this or the save before it fails, for want of space.
         """
+        if jax.default_backend() == "cpu":
+            # Elsewhere Orbax has its copy when it returns; here it would read the
+            # buffers that the next step is donated.
+            training = _copy(training)
+        record = {
+            "scores": self.scores,
+            "best": self.best,
+            "arrays": np.asarray(_checksums(training)).tolist(),
+            "batches": _position(batches),
+        }
+        record["checksum"] = checksum_of_json(record)
         items = ocp.args.Composite(
-            # A copy: the next step donates these while Orbax is still writing.
-            training=ocp.args.StandardSave(_copy(training)),
+            training=ocp.args.StandardSave(training),
             batches=grain.checkpoint.CheckpointSave(batches),
-            scores=ocp.args.JsonSave({"epochs": self.scores}),
+            record=ocp.args.JsonSave(record),
         )
-        self._manager.save(step, args=items, metrics=metrics)
+        try:
+            self._manager.save(step, args=items)
+        except Exception as error:
+            raise self._failed("written", error) from error
 
     def save_last(self, step: int, training: Any, batches: Iterator[Any]) -> None:
         """Saves the end of a run, unless it is saved already, and waits for it.
@@ -153,10 +233,25 @@ class Checkpoints:
           step: updates made.
           training: after them.
           batches: the iterator over batches.
+
+        Raises:
+          ExperimentError: if that fails.
         """
         if step != self.latest:
             self.save(step, training, batches)
-        self._manager.wait_until_finished()
+        self._wait()
+
+    def _wait(self) -> None:
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._failed("written", error) from error
+
+    def _failed(self, done: str, error: Exception) -> ExperimentError:
+        return ExperimentError(
+            f"a checkpoint in {self._folder} could not be {done} ({_reason(error)}); "
+            "those before it are unharmed: go on with --resume once there is room"
+        )
 
 
 @jax.jit
@@ -164,5 +259,34 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def _rank(metrics: Any) -> float:
-    return metrics["rank"]
+_checksums = jax.jit(checksums_of)
+
+
+def _position(batches: Iterator[Any]) -> int:
+    state = batches.get_state()  # pyright: ignore[reportAttributeAccessIssue]
+    return checksum_of_json(state)
+
+
+def _reason(error: BaseException) -> str:
+    """One short line of an error that may have many."""
+    text = str(error)
+    if "No space left on device" in text:
+        return "no space left on device"
+    if isinstance(error, KeyError):
+        return f"an entry is missing: {text}"
+    line = text.split("\n")[0].split(". See full")[0].strip() or type(error).__name__
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+_LONGEST = 120
+
+
+class _Best(policies.PreservationPolicy):
+    """Keeps the checkpoint of the best epoch."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self._checkpoints = checkpoints
+
+    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        del context
+        return [info.step == self._checkpoints.best for info in checkpoints]

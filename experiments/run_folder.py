@@ -1,11 +1,12 @@
 """The folder of a run: what was asked for, what was measured, and resuming it."""
 
+import contextlib
 import csv
 import dataclasses
 import datetime
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,13 +185,17 @@ class RunFolder:
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row to ``metrics.jsonl``."""
-        with open(self._metrics, "a", encoding="utf-8") as file:
+        with (
+            _on_disk(self._metrics),
+            open(self._metrics, "a", encoding="utf-8") as file,
+        ):
             file.write(json_line(row))
 
     def keep_rows(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Drops rows of ``metrics.jsonl``, and a torn last line, all at once."""
         kept = [json_line(row) for row in self.rows() if wanted(row)]
-        write_atomically(self._metrics, "".join(kept))
+        with _on_disk(self._metrics):
+            write_atomically(self._metrics, "".join(kept))
 
     def results(self) -> list[dict[str, Any]]:
         """The rows of ``results.csv``; numbers as numbers, empty cells as None."""
@@ -207,7 +212,21 @@ class RunFolder:
         """Adds the row of a finished run to ``results.csv``."""
         versions = json.dumps(environment.versions(), sort_keys=True)
         row = {**result, "commit": environment.commit(), "versions": versions}
-        write_csv(self.path / "results.csv", self.columns, [*self.results(), row])
+        path = self.path / "results.csv"
+        with _on_disk(path):
+            write_csv(path, self.columns, [*self.results(), row])
+
+
+@contextlib.contextmanager
+def _on_disk(path: Path) -> Iterator[None]:
+    """Says on one line which file could not be written, for want of space for one."""
+    try:
+        yield
+    except OSError as error:
+        raise ExperimentError(
+            f"cannot write {path} ({(error.strerror or str(error)).lower()}); what was "
+            "written before is unharmed: go on with --resume"
+        ) from error
 
 
 def write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

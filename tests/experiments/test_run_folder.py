@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +89,32 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
         write_atomically(target, b"new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path):
+    folder = prepare(tmp_path / "run")
+    (folder.path / "metrics.jsonl").symlink_to("/dev/full")
+    message = r"cannot write .*metrics.jsonl \(no space left on device\);.*--resume$"
+    with pytest.raises(ExperimentError, match=message):
+        folder.log({"step": 5})
+
+
+def test_a_folder_of_another_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    columns = ("optimizer", "seed", "corpus_hash", "perplexity", "commit", "versions")
+    arguments = {"task": "language", "columns": columns}
+    made = RunFolder.prepare(None, "train", CONFIG, resume=False, **arguments)
+    assert made.path.parent == Path("runs/train-language")
+    made.add_result(
+        {"optimizer": "sgd", "seed": 1, "corpus_hash": "12e4", "perplexity": 8.5}
+    )
+    resumed = RunFolder.prepare(None, "train", CONFIG, resume=True, **arguments)
+    for folder in (RunFolder.open(made.path), resumed):
+        assert folder.columns == columns
+        assert folder.task == "language"
+        (row,) = folder.results()
+        assert tuple(row) == columns
+        assert (row["seed"], row["corpus_hash"], row["perplexity"]) == (1, "12e4", 8.5)
+    with pytest.raises(ExperimentError, match="with --task language, not image"):
+        prepare(made.path, resume=True, command="train")

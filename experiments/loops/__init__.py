@@ -2,6 +2,8 @@
 
 TASKS = {
     "image": "experiments.tasks.image",
+    "masked": "experiments.tasks.masked",
+    "gan": "experiments.tasks.gan",
 }
 """Task to the module of its command line: ``train_main`` and, if any, ``compare_main``.
 """

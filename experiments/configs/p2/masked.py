@@ -1,0 +1,154 @@
+"""RoBERTa on masked tokens with eight optimisers: P2, figure 21.
+
+Paper: Syrek, The Optimisation of Gradient Descent, sections 3.3, 5.2 and 6.2, figures
+20 and 21: test perplexity of RoBERTa (80.4 million parameters) on WikiText-103.
+"""
+
+import dataclasses
+import json
+import math
+from typing import Any, Literal
+
+from experiments.configs._checks import check
+from experiments.configs.settings import DampedRates, Rates
+
+OPTIMIZERS = ("sgd", "adam", "radam", "yogi", "amsgrad", "lookahead", "ranger", "kfac")
+
+# Figure 21: test perplexity on WikiText-103. The text gives RAdam 24.96.
+REPORTED = {
+    "sgd": "87.81",
+    "adam": "40.93",
+    "radam": "25.96",
+    "yogi": "33.11",
+    "amsgrad": "22.65",
+    "lookahead": "25.79",
+    "ranger": "22.50",
+    "kfac": "19.74",
+}
+
+RATES: dict[str, Rates] = {
+    "sgd": Rates(0.3, 0.0),
+    "adam": Rates(3e-3, 0.0),
+    "radam": Rates(3e-3, 0.0),
+    "yogi": Rates(1e-2, 0.0),
+    "amsgrad": Rates(3e-3, 0.0),
+    "lookahead": Rates(3e-3, 0.0),
+    "ranger": Rates(1e-2, 0.0),
+    "kfac": DampedRates(1e-2, 0.0, 0.1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedConfig:
+    """What is trained, for how long: shared by every optimiser of a comparison."""
+
+    dataset: str = "pydocs"
+    """Corpus, by name."""
+    data_dir: str | None = None
+    """The folder that its files are in; embedded ones need none."""
+    vocab_size: int = 2000
+    """Tokens of the byte-level BPE that is trained on the corpus."""
+    max_length: int = 64
+    """Tokens of a sequence."""
+    model: str = "roberta_tiny"
+    """Network, by name, from optax_ia.models."""
+    hidden_size: int | None = 64
+    """Features; None: the network's own."""
+    intermediate_size: int | None = 128
+    """Features between the two dense layers of an encoder layer; None: its own."""
+    dropout: float = 0.1
+    """Of features and of attention weights."""
+    epochs: int = 8
+    """Passes over the training sequences."""
+    batch_size: int = 32
+    """Sequences per step."""
+    warmup: float = 0.06
+    """Fraction of the steps over which the rate rises, before it falls to zero."""
+    clip_norm: float | None = None
+    """Clip gradients to this global norm; RoBERTa does not clip."""
+    average_from: float = 0.5
+    """Fraction of the steps after which averaging begins."""
+    average_every: int = 5
+    """Steps between two iterates of an average."""
+    patience: int = 10
+    """Evaluations without improvement that gadam_auto waits for (P0: 10)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters and losses are float32."""
+    remat: bool = False
+    """Compute encoder layers again in the backward pass, for memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedRun(MaskedConfig):
+    """One run, completely: everything its results depend on."""
+
+    optimizer: str = "adam"
+    """Registry name."""
+    seed: int = 0
+    """Of initialisation, order, masks and dropout."""
+    learning_rate: float = 3e-3
+    """The highest learning rate, after the warm-up."""
+    weight_decay: float | None = None
+    """Weight decay in the optimiser's own sense; None leaves the registry's."""
+    damping: float | None = None
+    """Damping, of K-FAC; None leaves the registry's."""
+
+    def to_json(self) -> str:
+        """The configuration on one line, with sorted keys."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedCompare(MaskedConfig):
+    """Several optimisers, several seeds, one table."""
+
+    optimizers: tuple[str, ...] = OPTIMIZERS
+    """Registry names; those without a rate of their own take the registry's."""
+    seeds: tuple[int, ...] = (0,)
+    """One run per optimiser and seed (P2: one)."""
+    rates: dict[str, Rates] = dataclasses.field(default_factory=lambda: dict(RATES))
+    """Learning rate and weight decay by optimiser; chosen on validation."""
+
+
+def check_masked(config: MaskedConfig) -> None:
+    """Checks every number of a task that its data and network do not check.
+
+    Args:
+      config: the task.
+
+    Raises:
+      ExperimentError: naming the argument, its bound and the value received.
+    """
+    for name in ("epochs", "batch_size", "average_every", "patience"):
+        check(name, getattr(config, name), "at least 1", lambda value: value >= 1)
+    for name in ("warmup", "average_from"):
+        value = getattr(config, name)
+        check(name, value, "between 0 and 1", lambda value: 0 <= value <= 1)
+    bound = "at least 0 and below 1"
+    check("dropout", config.dropout, bound, lambda value: 0 <= value < 1)
+    if config.clip_norm is not None:
+        value = config.clip_norm
+        check("clip_norm", value, "above 0 and finite", lambda v: 0 < v < math.inf)
+    for name in ("hidden_size", "intermediate_size"):
+        if getattr(config, name) is not None:
+            check(name, getattr(config, name), "at least 1", lambda value: value >= 1)
+
+
+PAPER: dict[str, Any] = {
+    "dataset": "wikitext103",
+    "vocab_size": 48_000,
+    "max_length": 512,
+    "model": "roberta_80m",
+    "hidden_size": None,
+    "intermediate_size": None,
+    "epochs": 1,
+}
+"""Data, network and length of the paper's run; the rest it does not say."""
+
+PRESETS = {
+    "small": MaskedCompare(),
+    "paper": MaskedCompare(**PAPER),
+    "smoke": MaskedCompare(
+        vocab_size=400, hidden_size=16, intermediate_size=32, epochs=1, max_length=32
+    ),
+}

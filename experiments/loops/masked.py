@@ -1,0 +1,244 @@
+"""Masked language modelling: RoBERTa learns the tokens that were taken from it.
+
+The loss is the mean cross entropy over the chosen tokens of a batch, whatever they were
+replaced by; no other token counts. The rate rises in a line and falls in a line, as in
+RoBERTa; of averaging optimisers it falls to a half, until averaging begins, and stays.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import optax_ia
+from experiments.checkpoints import Checkpoints
+from experiments.configs.p2.masked import MaskedConfig, MaskedRun, check_masked
+from experiments.data._masked_text import MaskedText, load_masked_text
+from experiments.data._masking import masked_batches
+from experiments.data._pipeline import Batches
+from experiments.errors import ExperimentError, unknown
+from experiments.loops._masked_optimizer import build_optimizer
+from experiments.loops._masked_step import (
+    add_totals,
+    evaluate,
+    evaluation_of,
+    every_batch,
+    init_params,
+    inputs_of,
+    masked_step,
+    model_of,
+    perplexity,
+    zero_totals,
+)
+from experiments.loops.engine import (
+    OnNan,
+    Row,
+    Task,
+    Training,
+    fit,
+    norms_and_diagnostics,
+    without_nan,
+)
+from optax_ia import models, registry
+from optax_ia.flax import TrainState, kfac_layers
+
+
+@dataclasses.dataclass
+class MaskedTask(Task):
+    """One run of one configuration, for the engine.
+
+    Attributes:
+      config: the run.
+      data: the sequences.
+    """
+
+    config: MaskedRun
+    data: MaskedText
+    score_name = "validation_loss"
+    score_mode = "min"
+
+    def __post_init__(self):
+        config = self.config
+        self.label = f"{config.optimizer}, seed {config.seed}"
+        self.epochs = config.epochs
+        self._steps = len(self.data.train) // config.batch_size
+        self._init_key, self._step_key = jax.random.split(jax.random.key(config.seed))
+        self._model, self._apply = model_of(config, self.data.vocab_size)
+        needs = registry.get_record(config.optimizer).needs
+        self._init = functools.partial(
+            init_params,
+            self._model,
+            self._init_key,
+            evaluation_of(self.data, "validation")[0],
+        )
+        self._layers = None
+        if "kfac_factors" in needs:
+            self._layers = self._kfac_layers()
+        full_batches = None
+        if "full_gradient" in needs:
+            full_batches = every_batch(self.data, config.batch_size)
+        self._update = masked_step(needs, self._layers, full_batches)
+
+    def _kfac_layers(self) -> Any:
+        """All but the table of tokens, which is the decoder too."""
+        variables = {"params": jax.eval_shape(self._init)}
+        example = evaluation_of(self.data, "validation")[0]
+        return kfac_layers(self._apply, variables, example, inputs=inputs_of)
+
+    def epoch_steps(self, epoch: int) -> int:
+        """The whole batches of the training sequences."""
+        del epoch
+        return self._steps
+
+    def init(self) -> Training:
+        """Fresh parameters, from the seed."""
+        shared = dataclasses.replace(self.config, seed=0)
+        state = TrainState.create(
+            apply_fn=self._apply,
+            params=self._init(),
+            tx=build_optimizer(shared, self._steps, self._layers),
+        )
+        return Training(state, {}, zero_totals())
+
+    def batches(self) -> Batches:
+        """The batches of all epochs, each shuffled and masked anew."""
+        return masked_batches(
+            self.data.train,
+            self.config.batch_size,
+            vocab_size=self.data.vocab_size,
+            seed=self.config.seed,
+            epochs=self.epochs,
+        )
+
+    def step(self, training: Training, batch: Any, step: int) -> Training:
+        """One update."""
+        del step  # the state counts for itself
+        state, metrics = self._update(training.state, batch, self._step_key)
+        return training.replace(
+            state=state, totals=add_totals(training.totals, metrics)
+        )
+
+    def end_epoch(
+        self, training: Training, means: dict[str, float], epoch: int, step: int
+    ) -> tuple[Training, Row]:
+        """Evaluates on validation, tells the optimiser if it listens, makes the row."""
+        state = training.state
+        scores = evaluate(state, self.data, ("validation",))
+        if _listens(state):
+            loss = scores["average_validation_loss"]
+            if loss is None:
+                loss = scores["validation_loss"]
+            opt_state = optax_ia.record_metric(state.opt_state, loss)
+            state = state.replace(opt_state=opt_state)
+        train_loss = means["masked_loss"] / means["masked"]
+        row = {
+            "optimizer": self.config.optimizer,
+            "seed": self.config.seed,
+            "epoch": epoch,
+            "step": step,
+            "train_loss": train_loss,
+            "train_perplexity": perplexity(train_loss),
+            **scores,
+            **norms_and_diagnostics(means, state.params, state.opt_state),
+        }
+        return training.replace(state=state), row
+
+    def wants_stop(self, training: Training) -> bool:
+        """Whether an optimiser that finds its own start has found its end."""
+        state = training.state
+        return _listens(state) and bool(optax_ia.should_stop(state.opt_state))
+
+
+def _listens(state: TrainState) -> bool:
+    """Whether the optimiser wants the validation metric, to start and to stop."""
+    return "averaging_phase" in optax_ia.diagnostics(state.opt_state)
+
+
+def load(config: MaskedConfig) -> MaskedText:
+    """Checks a task before anything is computed, and prepares its sequences.
+
+    Args:
+      config: the task.
+
+    Returns:
+      The sequences.
+
+    Raises:
+      ExperimentError: if a number is out of bounds, a name unknown, or a file missing.
+    """
+    check_masked(config)
+    names = [name for name in models.list_models() if name.startswith("roberta")]
+    if config.model not in names:
+        raise unknown("model", config.model, names)
+    data = load_masked_text(
+        config.dataset,
+        None if config.data_dir is None else Path(config.data_dir),
+        vocab_size=config.vocab_size,
+        max_length=config.max_length,
+    )
+    if config.batch_size > len(data.train):
+        raise ExperimentError(
+            f"--batch-size must be at most {len(data.train)} (the training sequences "
+            f"of {config.dataset}), got {config.batch_size}"
+        )
+    model_of(config, data.vocab_size)
+    return data
+
+
+def run(
+    config: MaskedRun,
+    data: MaskedText,
+    *,
+    on_epoch: Callable[[Row], None],
+    checkpoints: Checkpoints | None = None,
+    on_nan: OnNan = "record",
+    final_splits: tuple[str, ...] = ("validation", "test"),
+    **hooks: Any,
+) -> Row:
+    """Trains, evaluating on validation every epoch and on test once, at the end.
+
+    Args:
+      config: the run.
+      data: the sequences.
+      on_epoch: given the row of each epoch, as it ends.
+      checkpoints: where to save, and to go on from if something was saved there.
+      on_nan: what a loss that is not finite does; a comparison records it.
+      final_splits: what is evaluated at the end; tuning leaves the test set alone.
+      **hooks: further arguments of :func:`experiments.loops.engine.fit`.
+
+    Returns:
+      The row of the run for ``results.csv``, without commit and versions.
+    """
+    began = time.perf_counter()
+    task = MaskedTask(config, data)
+    training, fitted = fit(
+        task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
+    )
+    state, rate = training.state, fitted.steps_per_second
+    counts = optax_ia.diagnostics(state.opt_state)
+    return without_nan(
+        {
+            "optimizer": config.optimizer,
+            "seed": config.seed,
+            "dataset": config.dataset,
+            "model": config.model,
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            "epochs": fitted.epoch,
+            "steps": fitted.step,
+            "learning_rate": config.learning_rate,
+            "weight_decay": config.weight_decay,
+            "num_averaged": int(counts.get("num_averaged", 0)),
+            **evaluate(state, data, final_splits),
+            "text_hash": data.text_hash,
+            "bpe_hash": data.bpe_hash,
+            "seconds": round(time.perf_counter() - began, 3),
+            "compile_seconds": round(fitted.compile_seconds, 3),
+            "steps_per_second": None if rate is None else round(rate, 2),
+            "resumed_from_step": fitted.first_step,
+            "config": config.to_json(),
+        }
+    )

@@ -1,0 +1,182 @@
+"""``train`` for a Wasserstein GAN."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.cli import parse
+from experiments.configs.p4.gan import PAPER_RATES, RATES, GanConfig, GanRun
+from experiments.configs.settings import Rates, check_rates, check_seeds
+from experiments.errors import ExperimentError
+from experiments.loops import gan
+from experiments.optimizers import check_optimizer, rates_of
+from experiments.run_folder import RunFolder
+from experiments.tasks.running import train_command
+
+_SCORES = tuple(
+    f"{prefix}{score}" for prefix in ("", "average_") for score in gan.SCORES
+)
+COLUMNS = (
+    "optimizer",
+    "critic_optimizer",
+    "seed",
+    "dataset",
+    "constraint",
+    "epochs",
+    "steps",
+    "critic_steps",
+    "learning_rate",
+    "critic_learning_rate",
+    "num_averaged",
+    *_SCORES,
+    "data_frechet_distance",
+    "classifier_accuracy",
+    "seconds",
+    "compile_seconds",
+    "steps_per_second",
+    "resumed_from_step",
+    "commit",
+    "versions",
+    "config",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(GanConfig):
+    """Two optimisers, one seed."""
+
+    optimizer: str = "rmsprop"
+    """The generator's, a registry name (WGAN: rmsprop)."""
+    critic_optimizer: str | None = None
+    """The critic's; by default the generator's."""
+    seed: int = 0
+    """Of initialisation, order, latent numbers and penalty."""
+    learning_rate: float | None = None
+    """The generator's; by default that of the configuration, else the registry's."""
+    critic_learning_rate: float | None = None
+    """The critic's; by default that of the configuration, else the registry's."""
+    checkpoint_every: int = 500
+    """Steps of the generator between checkpoints."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments(TrainConfig):
+    """Train a Wasserstein GAN, with a grid of samples each epoch and checkpoints."""
+
+    out: Path | None = None
+    """Run folder; by default a new one under runs/train-gan."""
+    resume: bool = False
+    """Go on with a run folder: that of --out, or the newest under runs/train-gan."""
+
+
+def _part(config: Any, base: type) -> dict[str, Any]:
+    """The fields of a configuration that a class above it has."""
+    return {
+        field.name: getattr(config, field.name) for field in dataclasses.fields(base)
+    }
+
+
+def resolve(config: TrainConfig) -> GanRun:
+    """Checks the arguments and fills in rates.
+
+    Args:
+      config: the arguments.
+
+    Returns:
+      The run.
+
+    Raises:
+      ExperimentError: if something is wrong.
+    """
+    check_seeds((config.seed,))
+    if config.checkpoint_every < 1:
+        raise ExperimentError(
+            f"--checkpoint-every must be at least 1, got {config.checkpoint_every}"
+        )
+    names = (config.optimizer, config.critic_optimizer or config.optimizer)
+    given = (config.learning_rate, config.critic_learning_rate)
+    known = {name: Rates(rate, None) for name, rate in (PAPER_RATES | RATES).items()}
+    rates = []
+    for name, rate in zip(names, given, strict=True):
+        check_optimizer(name)
+        rates.append(rates_of(name, known)[0] if rate is None else rate)
+    check_rates("", rates[0], None)
+    check_rates("critic_", rates[1], None)
+    return GanRun(
+        **_part(config, GanConfig),
+        optimizer=names[0],
+        critic_optimizer=names[1],
+        seed=config.seed,
+        learning_rate=rates[0],
+        critic_learning_rate=rates[1],
+    )
+
+
+def train_main(arguments: Sequence[str]) -> int:
+    """Runs ``train --task gan``.
+
+    Args:
+      arguments: those of :class:`Arguments`.
+
+    Returns:
+      The exit status: 130 if interrupted, else 0.
+    """
+    parsed = parse(Arguments, arguments, command="train --task gan")
+    config = TrainConfig(**_part(parsed, TrainConfig))
+    run = resolve(config)
+    data = gan.load(run)
+    folder = RunFolder.prepare(
+        parsed.out,
+        "train",
+        config,
+        resume=parsed.resume,
+        task="gan",
+        columns=COLUMNS,
+    )
+    return train_command(
+        arguments,
+        folder,
+        functools.partial(gan.run, run, data, samples=folder.path / "samples"),
+        label=f"{run.optimizer}, seed {run.seed}",
+        epochs=run.epochs,
+        every=config.checkpoint_every,
+        show=show,
+    )
+
+
+def show(folder: RunFolder, console: Console) -> None:
+    """Prints the scores of a folder and says where its pictures are.
+
+    Args:
+      folder: of a run, finished or not.
+      console: where to.
+    """
+    table = Table(title="samples against validation images")
+    names = ("optimiser", "critic's", "steps", "iterate", "average", "data", "classes")
+    for name in (*names, "critic's estimate"):
+        table.add_column(name, justify="right" if name in names[2:] else "left")
+    for row in folder.results():
+        numbers = (
+            row["frechet_distance"],
+            row["average_frechet_distance"],
+            row["data_frechet_distance"],
+            row["classes"],
+            row["wasserstein_estimate"],
+        )
+        table.add_row(
+            row["optimizer"],
+            row["critic_optimizer"],
+            str(row["steps"]),
+            *("" if number is None else f"{number:.4g}" for number in numbers),
+        )
+    console.print(table)
+    console.print(
+        "Iterate, average, data: Fréchet distance in the features of a small "
+        f"classifier, not the FID. Samples: {folder.path / 'samples'}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,291 @@
+"""``train`` and ``compare`` for masked language modelling."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments.cli import parse
+from experiments.configs.p2.masked import (
+    PRESETS,
+    RATES,
+    REPORTED,
+    MaskedCompare,
+    MaskedConfig,
+    MaskedRun,
+)
+from experiments.configs.settings import check_rates, check_seeds
+from experiments.data._bpe import save_bpe
+from experiments.data._masked_text import MaskedText
+from experiments.errors import ExperimentError
+from experiments.loops import masked
+from experiments.optimizers import check_optimizer, damping_of, rates_of
+from experiments.run_folder import RunFolder
+from experiments.tasks.running import compare_command, train_command
+
+_SCORES = tuple(
+    f"{prefix}{split}_{score}"
+    for split in ("validation", "test")
+    for prefix in ("", "average_")
+    for score in ("perplexity", "loss", "accuracy")
+)
+COLUMNS = (
+    "optimizer",
+    "seed",
+    "dataset",
+    "model",
+    "parameters",
+    "epochs",
+    "steps",
+    "learning_rate",
+    "weight_decay",
+    "num_averaged",
+    *_SCORES,
+    "text_hash",
+    "bpe_hash",
+    "seconds",
+    "compile_seconds",
+    "steps_per_second",
+    "resumed_from_step",
+    "commit",
+    "versions",
+    "config",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(MaskedConfig):
+    """One optimiser, one seed."""
+
+    optimizer: str = "ranger"
+    """Registry name."""
+    seed: int = 0
+    """Of initialisation, order, masks and dropout."""
+    learning_rate: float | None = None
+    """Highest learning rate; by default the tuned one, else the registry's."""
+    weight_decay: float | None = None
+    """Weight decay; by default the tuned one, else the registry's."""
+    damping: float | None = None
+    """Damping of K-FAC; by default the tuned one."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints, which need not fall on the end of an epoch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments(TrainConfig):
+    """Train RoBERTa on masked tokens with checkpoints; --resume goes on exactly."""
+
+    out: Path | None = None
+    """Run folder; by default a new one under runs/train-masked."""
+    resume: bool = False
+    """Go on with a run folder: that of --out, or the newest under runs/train-masked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareArguments(MaskedCompare):
+    """Train RoBERTa with several optimisers; print the table of P2, figure 21."""
+
+    preset: Annotated[
+        Literal["small", "paper", "smoke"],
+        tyro.conf.arg(
+            help="small: minutes on two cores. paper: WikiText-103 and 80 million "
+            "parameters, an accelerator's. smoke: seconds, a check."
+        ),
+    ] = "small"
+    out: Path | None = None
+    """Run folder; by default a new one under runs/compare-masked."""
+    resume: bool = False
+    """Go on with a run folder: that of --out, or the newest under runs/compare-masked.
+    """
+
+
+def _part(config: Any, base: type) -> dict[str, Any]:
+    """The fields of a configuration that a class above it has."""
+    return {
+        field.name: getattr(config, field.name) for field in dataclasses.fields(base)
+    }
+
+
+def resolve_run(config: TrainConfig) -> MaskedRun:
+    """Checks the arguments and fills in the tuned rate and decay.
+
+    Args:
+      config: the arguments.
+
+    Returns:
+      The run.
+
+    Raises:
+      ExperimentError: if something is wrong.
+    """
+    check_seeds((config.seed,))
+    check_optimizer(config.optimizer)
+    if config.checkpoint_every < 1:
+        raise ExperimentError(
+            f"--checkpoint-every must be at least 1, got {config.checkpoint_every}"
+        )
+    learning_rate, weight_decay = rates_of(config.optimizer, RATES)
+    damping = damping_of(config.optimizer, RATES)
+    if config.learning_rate is not None:
+        learning_rate = config.learning_rate
+    if config.weight_decay is not None:
+        weight_decay = config.weight_decay
+    if config.damping is not None:
+        damping = config.damping
+    check_rates("", learning_rate, weight_decay, damping)
+    return MaskedRun(
+        **_part(config, MaskedConfig),
+        optimizer=config.optimizer,
+        seed=config.seed,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        damping=damping,
+    )
+
+
+def plan(config: MaskedCompare) -> list[MaskedRun]:
+    """Checks a comparison and lists its runs, seed by seed.
+
+    Args:
+      config: the comparison.
+
+    Returns:
+      The runs in order.
+
+    Raises:
+      ExperimentError: if something is wrong.
+    """
+    check_seeds(config.seeds)
+    if not config.optimizers:
+        raise ExperimentError("--optimizers needs at least one name")
+    for name in config.optimizers:
+        check_optimizer(name)
+    for name, rates in config.rates.items():
+        check_rates(f"rates.{name}.", **dataclasses.asdict(rates))
+    runs = []
+    for seed in config.seeds:
+        for name in dict.fromkeys(config.optimizers):
+            learning_rate, weight_decay = rates_of(name, config.rates)
+            runs.append(
+                MaskedRun(
+                    **_part(config, MaskedConfig),
+                    optimizer=name,
+                    seed=seed,
+                    learning_rate=learning_rate,
+                    weight_decay=weight_decay,
+                    damping=damping_of(name, config.rates),
+                )
+            )
+    return runs
+
+
+def _folder(
+    parsed: Any, command: str, config: MaskedConfig, data: MaskedText
+) -> RunFolder:
+    """The run folder, with the tokenizer in it."""
+    folder = RunFolder.prepare(
+        parsed.out,
+        command,
+        config,
+        resume=parsed.resume,
+        task="masked",
+        columns=COLUMNS,
+    )
+    save_bpe(data.tokenizer, folder.path / "tokenizer.json")
+    return folder
+
+
+def _run(run: MaskedRun, data: MaskedText, **hooks: Any) -> masked.Row:
+    return masked.run(run, data, **hooks)
+
+
+def train_main(arguments: Sequence[str]) -> int:
+    """Runs ``train --task masked``.
+
+    Args:
+      arguments: those of :class:`TrainArguments`.
+
+    Returns:
+      The exit status: 130 if interrupted, else 0.
+    """
+    parsed = parse(TrainArguments, arguments, command="train --task masked")
+    config = TrainConfig(**_part(parsed, TrainConfig))
+    run = resolve_run(config)
+    data = masked.load(run)
+    return train_command(
+        arguments,
+        _folder(parsed, "train", config, data),
+        functools.partial(_run, run, data),
+        label=f"{run.optimizer}, seed {run.seed}",
+        epochs=run.epochs,
+        every=config.checkpoint_every,
+        show=show,
+    )
+
+
+def compare_main(arguments: Sequence[str]) -> int:
+    """Runs ``compare --task masked``.
+
+    Args:
+      arguments: those of :class:`CompareArguments`.
+
+    Returns:
+      The exit status: 130 if interrupted, else 0.
+    """
+    words = "compare --task masked"
+    parsed = parse(CompareArguments, arguments, command=words)
+    if parsed.preset != "small":  # what is not given comes from the preset
+        default = CompareArguments(**_part(PRESETS[parsed.preset], MaskedCompare))
+        parsed = parse(CompareArguments, arguments, command=words, default=default)
+    config = MaskedCompare(**_part(parsed, MaskedCompare))
+    runs = plan(config)
+    data = masked.load(config)
+    folder = _folder(parsed, "compare", config, data)
+    entries = [
+        (run.optimizer, run.seed, run.epochs, functools.partial(_run, run, data))
+        for run in runs
+    ]
+    return compare_command(arguments, folder, entries, show=show)
+
+
+def show(folder: RunFolder, console: Console) -> None:
+    """Prints the table of a folder, one row a run, in the order of P2's figure 21.
+
+    Args:
+      folder: of a run or a comparison, finished or not.
+      console: where to.
+    """
+    table = Table(title="perplexity on masked tokens")
+    table.add_column("optimiser")
+    columns = ("seed", "train", "validation", "average", "test", "average", "steps/s")
+    for name in columns:
+        table.add_column(name, justify="right")
+    table.add_column("P2, test", justify="right")
+    last = {(row["optimizer"], row["seed"]): row for row in folder.rows()}
+    for row in folder.results():
+        trained = last.get((row["optimizer"], row["seed"]), {})
+        numbers = (
+            trained.get("train_perplexity"),
+            row["validation_perplexity"],
+            row["average_validation_perplexity"],
+            row["test_perplexity"],
+            row["average_test_perplexity"],
+            row["steps_per_second"],
+        )
+        table.add_row(
+            row["optimizer"],
+            str(row["seed"]),
+            *("" if number is None else f"{number:.4g}" for number in numbers),
+            REPORTED.get(row["optimizer"], ""),
+        )
+    console.print(table)
+    console.print(
+        f"P2 has WikiText-103 and 80.4 million parameters. Epochs: "
+        f"{folder.path / 'metrics.jsonl'}",
+        soft_wrap=True,
+    )

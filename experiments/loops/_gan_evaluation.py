@@ -51,7 +51,9 @@ def candidates(
     if optax_ia.diagnostics(state.opt_state).get("num_averaged", 0) > 0:
         key = jax.random.key(_SAMPLE_KEY + 1)
         noises = (
-            jax.random.normal(jax.random.fold_in(key, number), (batch_size, latent))
+            jax.random.normal(
+                jax.random.fold_in(key, number), (batch_size, latent), jnp.float32
+            )
             for number in range(_RECALIBRATION_BATCHES)
         )
         average = optax_ia.averaged_params(state.opt_state, state.params)

@@ -61,7 +61,11 @@ def critic_apply(critic: nn.Module, penalised: bool) -> Callable[..., Any]:
         real, fake = batch["real"], batch["fake"]
         of_real, left = _outputs(critic, variables, real, True)
         of_fake, left = _outputs(critic, left, fake, True)
-        outputs = {"real": of_real, "fake": of_fake, "penalty": jnp.zeros(())}
+        outputs = {
+            "real": of_real,
+            "fake": of_fake,
+            "penalty": jnp.zeros((), jnp.float32),
+        }
         if penalised:
             outputs["penalty"] = models.gradient_penalty(
                 lambda images: _outputs(critic, variables, images, True)[0],
@@ -107,12 +111,14 @@ def _scores(outputs: dict[str, jax.Array]) -> jax.Array:
     return jnp.concatenate([outputs["real"], outputs["fake"]])
 
 
+def _noisy(key: jax.Array, scores: jax.Array) -> jax.Array:
+    return scores + jax.random.normal(key, scores.shape, scores.dtype)
+
+
 _UNIT_SCORES = Likelihood(
     "gaussian scores",
     lambda outputs, labels: 0.5 * jnp.square(_scores(outputs) - labels),
-    lambda key, outputs: (
-        _scores(outputs) + jax.random.normal(key, _scores(outputs).shape)
-    ),
+    lambda key, outputs: _noisy(key, _scores(outputs)),
 )
 """For K-FAC: scores are no likelihood's; their Gauss-Newton matrix has unit weight."""
 
@@ -144,7 +150,7 @@ def critic_step(
     def prepare(key, batch):
         key = jax.random.fold_in(key, batch["number"])
         noise_key, penalty_key = jax.random.split(key)
-        noise = jax.random.normal(noise_key, (len(batch["real"]), latent))
+        noise = jax.random.normal(noise_key, (len(batch["real"]), latent), jnp.float32)
         fake, _ = _outputs(generator, batch["generator"], noise, True)
         return {"real": batch["real"], "fake": fake, "key": penalty_key}
 
@@ -190,7 +196,7 @@ def generator_step(
 
     def prepare(key, batch):
         key = jax.random.fold_in(key, batch["number"])
-        noise = jax.random.normal(key, (batch_size, latent))
+        noise = jax.random.normal(key, (batch_size, latent), jnp.float32)
         return {"critic": batch["critic"], "noise": noise}
 
     def loss_fn(scores, batch):

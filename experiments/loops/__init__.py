@@ -2,6 +2,7 @@
 
 TASKS = {
     "image": "experiments.tasks.image",
+    "language": "experiments.tasks.language",
     "masked": "experiments.tasks.masked",
     "gan": "experiments.tasks.gan",
 }

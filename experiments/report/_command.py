@@ -18,7 +18,7 @@ from experiments.configs.p2 import second_order
 from experiments.configs.p4 import digits as p4
 from experiments.errors import ExperimentError
 from experiments.files import write_atomically
-from experiments.report import _figures, _page
+from experiments.report import _figures, _page, language
 from experiments.report._table import HEADER, Line, cells, make_lines
 from experiments.report._together import error_over_time
 from experiments.run_folder import RunFolder
@@ -165,6 +165,9 @@ def main(arguments: Sequence[str]) -> int:
             f"{folder.path} was made by {folder.command}; report takes the folders of "
             "compare and train"
         )
+    if folder.task == "language":
+        language.write_and_show(folder, Console())
+        return 0
     write(folder)
     show(folder, Console())
     return 0

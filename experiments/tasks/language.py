@@ -1,0 +1,264 @@
+"""``train`` and ``compare`` for recurrent language models."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from experiments.cli import parse
+from experiments.configs.language import LanguageRun, LanguageTask
+from experiments.configs.p0.language import PRESETS, LanguageCompare
+from experiments.configs.settings import Rates, check_rates, check_seeds
+from experiments.data.text import TextCorpus
+from experiments.errors import ExperimentError
+from experiments.loops import language
+from experiments.optimizers import (
+    check_optimizer,
+    damping_of,
+    list_affordable,
+    rates_of,
+)
+from experiments.report import language as report
+from experiments.run_folder import RunFolder
+from experiments.tasks.running import command_line, compare_command, train_command
+
+TASK = "language"
+
+COLUMNS = (
+    "optimizer",
+    "seed",
+    "dataset",
+    "text_hash",
+    "model",
+    "epochs",
+    "steps",
+    "learning_rate",
+    "weight_decay",
+    "num_averaged",
+    *(
+        f"{kind}{split}_perplexity"
+        for kind in ("", "average_")
+        for split in language.SPLITS
+    ),
+    "seconds",
+    "compile_seconds",
+    "steps_per_second",
+    "resumed_from_step",
+    "commit",
+    "versions",
+    "config",
+)
+"""Those of ``results.csv``."""
+
+_PRESET_HELP = (
+    "small: pydocs, minutes on two cores. paper: P0's tables 6 and 12, Penn Treebank. "
+    "table_13: NT-ASGD and scheduled Adam. smoke: seconds, a check."
+)
+_Preset = Annotated[
+    Literal["small", "paper", "table_13", "smoke"], tyro.conf.arg(help=_PRESET_HELP)
+]
+
+
+def _fields(config: Any, base: type) -> dict[str, Any]:
+    """The part of a configuration that a class above it has."""
+    return {
+        field.name: getattr(config, field.name) for field in dataclasses.fields(base)
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(LanguageTask):
+    """One optimiser, one seed."""
+
+    optimizer: str = "gadam"
+    """Registry name."""
+    seed: int = 0
+    """Of initialisation, windows and dropout."""
+    learning_rate: float | None = None
+    """Initial learning rate; by default the tuned one, else the registry's."""
+    weight_decay: float | None = None
+    """Weight decay; by default the tuned one, else the registry's."""
+    damping: float | None = None
+    """Damping of K-FAC; by default the registry's."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints, which need not fall on the end of an epoch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments(TrainConfig):
+    """Train one language model with checkpoints; --resume goes on exactly."""
+
+    preset: _Preset = "small"
+    out: Path | None = None
+    """Run folder; by default a new one under runs/train-language."""
+    resume: bool = False
+    """Go on with a run folder: that of --out, or the newest of this task."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareArguments(LanguageCompare):
+    """Train language models with several optimisers and seeds; write a report."""
+
+    preset: _Preset = "small"
+    out: Path | None = None
+    """Run folder; by default a new one under runs/compare-language."""
+    resume: bool = False
+    """Go on with a run folder: that of --out, or the newest of this task."""
+
+
+def _parse(kind: Any, base: type, arguments: Sequence[str], command: str) -> Any:
+    """Fills ``kind``; what is not given comes from the preset.
+
+    Args:
+      kind: the class of the arguments.
+      base: the class of what a preset holds of them.
+      arguments: what stands after the command.
+      command: its name.
+    """
+    words = command_line(command, TASK)
+    preset = PRESETS[parse(kind, arguments, command=words).preset]
+    default = kind(**_fields(preset, base))
+    return parse(kind, arguments, command=words, default=default)
+
+
+def _run_config(
+    config: LanguageTask, optimizer: str, seed: int, tuned: dict[str, Rates]
+) -> LanguageRun:
+    """A run with the rates that were tuned for its optimiser, or the registry's."""
+    check_optimizer(optimizer)
+    learning_rate, weight_decay = rates_of(optimizer, tuned)
+    return LanguageRun(
+        **_fields(config, LanguageTask),
+        optimizer=optimizer,
+        seed=seed,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        damping=damping_of(optimizer, tuned),
+    )
+
+
+def resolve_run(config: TrainConfig, preset: str) -> LanguageRun:
+    """Checks the arguments and fills in the tuned rate and decay.
+
+    Args:
+      config: the arguments.
+      preset: whose rates.
+
+    Returns:
+      The run.
+
+    Raises:
+      ExperimentError: if something is wrong.
+    """
+    check_seeds((config.seed,))
+    if config.checkpoint_every < 1:
+        raise ExperimentError(
+            f"--checkpoint-every must be at least 1, got {config.checkpoint_every}"
+        )
+    tuned = PRESETS[preset].rates()
+    run = _run_config(config, config.optimizer, config.seed, tuned)
+    given = {
+        name: getattr(config, name)
+        for name in ("learning_rate", "weight_decay", "damping")
+        if getattr(config, name) is not None
+    }
+    run = dataclasses.replace(run, **given)
+    check_rates("", run.learning_rate, run.weight_decay, run.damping)
+    return run
+
+
+def train_main(arguments: Sequence[str]) -> int:
+    """Runs ``train --task language``.
+
+    Args:
+      arguments: those of :class:`TrainArguments`.
+
+    Returns:
+      The exit status: 130 if interrupted, else 0.
+    """
+    parsed = _parse(TrainArguments, LanguageTask, arguments, "train")
+    config = TrainConfig(**_fields(parsed, TrainConfig))
+    run = resolve_run(config, parsed.preset)
+    corpus = language.load(run)
+    folder = RunFolder.prepare(
+        parsed.out, "train", config, resume=parsed.resume, task=TASK, columns=COLUMNS
+    )
+    return train_command(
+        arguments,
+        folder,
+        functools.partial(_run, run, corpus, on_nan="stop"),
+        label=f"{run.optimizer}, seed {run.seed}",
+        epochs=run.epochs,
+        every=config.checkpoint_every,
+        show=report.write_and_show,
+    )
+
+
+def resolve(config: LanguageCompare) -> LanguageCompare:
+    """Checks a comparison and replaces ``all`` by the names it stands for.
+
+    Args:
+      config: the comparison.
+
+    Returns:
+      The same with every optimiser named, once.
+
+    Raises:
+      ExperimentError: if something in it is wrong.
+    """
+    check_seeds(config.seeds)
+    for base, rates in config.rates().items():
+        check_rates(f"{base}.", **dataclasses.asdict(rates))
+    names = config.optimizers
+    if "all" in names:
+        names = tuple(list_affordable())
+    if not names:
+        raise ExperimentError("--optimizers needs at least one name, or all")
+    for name in names:
+        check_optimizer(name)
+    return dataclasses.replace(config, optimizers=tuple(dict.fromkeys(names)))
+
+
+def plan(config: LanguageCompare) -> list[LanguageRun]:
+    """Every run of a comparison, seed by seed, so that a partial one is fair too.
+
+    Args:
+      config: the comparison, resolved.
+
+    Returns:
+      The runs in order.
+    """
+    return [
+        _run_config(config, name, seed, config.rates())
+        for seed in config.seeds
+        for name in config.optimizers
+    ]
+
+
+def compare_main(arguments: Sequence[str]) -> int:
+    """Runs ``compare --task language``.
+
+    Args:
+      arguments: those of :class:`CompareArguments`.
+
+    Returns:
+      The exit status: 130 if interrupted, else 0.
+    """
+    parsed = _parse(CompareArguments, LanguageCompare, arguments, "compare")
+    config = resolve(LanguageCompare(**_fields(parsed, LanguageCompare)))
+    corpus = language.load(config)
+    folder = RunFolder.prepare(
+        parsed.out, "compare", config, resume=parsed.resume, task=TASK, columns=COLUMNS
+    )
+    runs = [
+        (run.optimizer, run.seed, run.epochs, functools.partial(_run, run, corpus))
+        for run in plan(config)
+    ]
+    return compare_command(arguments, folder, runs, show=report.write_and_show)
+
+
+def _run(run: LanguageRun, corpus: TextCorpus, **hooks: Any) -> language.Row:
+    return language.run(run, corpus, **hooks)

@@ -12,6 +12,7 @@ COMMANDS = {
     "kfac": "K-FAC's training steps, in those of SGD and of kfac-jax",
     "evbmf": "the low-rank parts of all layers, beside thin SVDs in NumPy",
     "models": "training steps of the zoo's networks, beside PyTorch's",
+    "pipeline": "batches of CIFAR's size beside the steps that they feed",
     "shampoo": "Shampoo's steps with and without roots, in those of AdamW",
 }
 

@@ -55,6 +55,17 @@ class Dataset:
     test: Split
     augment: Augment
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(height, width, channels)`` of the network's input."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether several labels may hold at once."""
+        return False
+
 
 class Source(Protocol):
     """Examples by number, read when asked for.

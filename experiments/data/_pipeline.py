@@ -25,7 +25,7 @@ Put = Callable[[Any], Any]
 SplitName = Literal["train", "validation", "test"]
 
 _THREADS = 4
-_PER_WORKER = 2
+_PER_WORKER = 1
 _ON_DEVICE = 2
 
 
@@ -39,7 +39,7 @@ class Batches(grain.DatasetIterator):
       reader: from the number of a batch to the batch, in NumPy; pickled for workers.
       count: of batches.
       threads: that read ahead, in every process; 0 reads when asked.
-      prefetch: how many batches to have ready, in every process.
+      prefetch: how many batches to have ready, shared by the processes that read.
       worker_count: processes to read in; 0 reads in this one.
       put: moves a batch to the device, ahead of its use, in a thread of this process.
     """
@@ -57,8 +57,10 @@ class Batches(grain.DatasetIterator):
         super().__init__()
         self._reader = reader
         self._count = count
+        # batches of large images fill memory: each worker reads few of them ahead
+        ahead = -(-prefetch // max(worker_count, 1))
         self._options = grain.ReadOptions(
-            num_threads=threads, prefetch_buffer_size=max(prefetch, threads)
+            num_threads=min(threads, ahead), prefetch_buffer_size=ahead
         )
         self._worker_count = worker_count
         self._put = put
@@ -154,8 +156,9 @@ def train_batches(
       process_index: this host's number.
       process_count: number of hosts, which share each batch evenly.
       worker_count: processes that read records; 0 reads in threads of this one.
-      prefetch: batches of records to have ready, in every process.
-      put: moves a batch to the device, ahead of its use.
+      prefetch: batches of records to have ready, shared by the processes that read.
+      put: moves a batch to the device, ahead of its use, in a thread; where hosts share
+        a batch, by ``jax.make_array_from_process_local_data``.
       replacement: draw every example from all of them, as
         :func:`~experiments.data._order.epoch_draws` does.
 
@@ -206,8 +209,9 @@ def eval_batches(
       process_index: this host's number.
       process_count: number of hosts, which share each batch evenly.
       worker_count: processes that read records; 0 reads in threads of this one.
-      prefetch: batches of records to have ready, in every process.
-      put: moves a batch to the device, ahead of its use.
+      prefetch: batches of records to have ready, shared by the processes that read.
+      put: moves a batch to the device, ahead of its use, in a thread; where hosts share
+        a batch, by ``jax.make_array_from_process_local_data``.
 
     Returns:
       An iterator of images, labels, and weights, float32 ``(share,)``: 1 for an
@@ -268,15 +272,7 @@ def _batches(
         raise ExperimentError(f"--prefetch must be at least 1, got {prefetch}")
     if isinstance(data, Dataset):  # what lies in memory is taken, not read ahead
         return Batches(reader, count, threads=0, prefetch=0, put=put)
-    threads = min(_THREADS, prefetch)
-    return Batches(
-        reader,
-        count,
-        threads=threads,
-        prefetch=prefetch,
-        worker_count=worker_count,
-        put=put,
-    )
+    return Batches(reader, count, prefetch=prefetch, worker_count=worker_count, put=put)
 
 
 @functools.lru_cache(maxsize=4)  # threads may be in two epochs at once

@@ -149,6 +149,8 @@ def test_arrays_come_as_they_did():
         for batch in data.epoch_batches(digits.train, 128, seed=1, epoch=epoch)
     ]
     assert_same(expected, found)
+    assert digits.image_shape == (8, 8, 1)
+    assert not digits.multilabel
 
 
 def test_kept_records_are_read_once():

@@ -18,13 +18,19 @@ from experiments.data._pipeline import train_batches as train_batches
 from experiments.data._recipes import cropped as cropped
 from experiments.data._recipes import cut_out as cut_out
 from experiments.data._recipes import make_records as make_records
+from experiments.data._record import DatasetRecord as DatasetRecord
+from experiments.data._registry import dataset_records as dataset_records
+from experiments.data._registry import get_dataset_record as get_dataset_record
 from experiments.data._registry import list_datasets as list_datasets
 from experiments.data._registry import load_dataset as load_dataset
+from experiments.data._registry import load_images as load_images
+from experiments.data._registry import load_records as load_records
 
 __all__ = [
     "Augment",
     "Batches",
     "Dataset",
+    "DatasetRecord",
     "Records",
     "Source",
     "Split",
@@ -32,12 +38,16 @@ __all__ = [
     "cropped",
     "cut_out",
     "cutout",
+    "dataset_records",
     "epoch_batches",
     "epoch_draws",
     "epoch_order",
     "eval_batches",
+    "get_dataset_record",
     "list_datasets",
     "load_dataset",
+    "load_images",
+    "load_records",
     "make_records",
     "random_shift",
     "train_batches",

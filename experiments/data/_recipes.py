@@ -76,6 +76,7 @@ RECIPES: dict[str, Recipe] = {
     "cifar100": Recipe((RandomCrop(32, padding=4), _FLIP), (), _CIFAR100),
     # a mirrored digit is not one
     "svhn_cropped": Recipe((RandomCrop(32, padding=4),), (), _SVHN),
+    "imagenet_resized/32x32": Recipe((RandomCrop(32, padding=4), _FLIP), (), _IMAGENET),
     "downsampled_imagenet/32x32": Recipe(
         (RandomCrop(32, padding=4), _FLIP), (), _IMAGENET
     ),

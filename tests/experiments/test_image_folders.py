@@ -225,10 +225,19 @@ def test_no_folder(name, tmp_path):
         folders.load_folder(name, None)
     missing = tmp_path / "missing"
     with pytest.raises(
-        ExperimentError, match="missing is no folder; .* needs one with"
+        ExperimentError, match="missing is no folder; .* needs a folder with"
     ):
         folders.load_folder(name, missing)
-    assert str(tmp_path) in complaint(name, tmp_path)
+    for needed in folders.FOLDERS[name].files:
+        message = complaint(name, tmp_path)
+        assert f"there is no {needed} in {tmp_path}; {name} needs a folder" in message
+        made = tmp_path / needed
+        made.parent.mkdir(exist_ok=True)
+        if "." in needed:
+            made.write_text("")
+        else:
+            made.mkdir()
+    assert folders.find_folder(name, tmp_path) == tmp_path
 
 
 @pytest.mark.parametrize(

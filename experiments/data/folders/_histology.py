@@ -8,7 +8,7 @@ from experiments.data._dataset import Records
 from experiments.data._recipes import make_records
 from experiments.data.folders._image_files import Entry, ImageFiles
 from experiments.data.folders._labels_file import read_labels
-from experiments.data.folders._layout import entry_records, find_root, row_entry
+from experiments.data.folders._layout import entry_records, row_entry
 from experiments.errors import ExperimentError
 
 MHIST_CLASSES = ("HP", "SSA")
@@ -23,11 +23,11 @@ ADP_CLASSES = (
 _SPLIT_SEED = 0
 
 
-def mhist(data_dir: Path) -> Records:
+def mhist(root: Path) -> Records:
     """MHIST: colorectal polyps of 224x224 pixels, HP or SSA by majority of seven.
 
     Args:
-      data_dir: the folder of ``annotations.csv`` and ``images``.
+      root: the folder of ``annotations.csv`` and ``images``.
 
     Returns:
       The data set.
@@ -36,7 +36,7 @@ def mhist(data_dir: Path) -> Records:
       Wei et al., `A Petri Dish for Histopathology Image Analysis
       <https://arxiv.org/abs/2101.12355>`_, 2021.
     """
-    table, images = data_dir / "annotations.csv", data_dir / "images"
+    table, images = root / "annotations.csv", root / "images"
     label, part = "Majority Vote Label", "Partition"
     rows = read_labels(table, images, name_column="Image Name", columns=(label, part))
     numbers = {name: number for number, name in enumerate(MHIST_CLASSES)}
@@ -50,7 +50,7 @@ def mhist(data_dir: Path) -> Records:
     return entry_records("mhist", *parts, len(MHIST_CLASSES), (224, 224))
 
 
-def adp(data_dir: Path) -> Records:
+def adp(root: Path) -> Records:
     """ADP: patches of tissue, 272x272 pixels, of several types at once.
 
     The release has no split of its own. Where its authors' ``splits/train.npy``,
@@ -58,8 +58,7 @@ def adp(data_dir: Path) -> Records:
     else it is 80, 10 and 10 per cent, drawn with seed 0.
 
     Args:
-      data_dir: the folder of the table and of ``img_res_1um_bicubic``, or the one that
-        holds ``ADP V1.0 Release``.
+      root: the folder of the table and of ``img_res_1um_bicubic``.
 
     Returns:
       The data set.
@@ -68,9 +67,8 @@ def adp(data_dir: Path) -> Records:
       Hosseini et al., `Atlas of Digital Pathology
       <https://www.dsp.utoronto.ca/projects/ADP/>`_, CVPR 2019.
     """
-    file_name = "ADP_EncodedLabels_Release1_Flat.csv"
-    root = find_root(data_dir, file_name, "ADP V1.0 Release")
-    table, images = root / file_name, root / "img_res_1um_bicubic"
+    table = root / "ADP_EncodedLabels_Release1_Flat.csv"
+    images = root / "img_res_1um_bicubic"
     rows = read_labels(table, images, name_column="Patch Names", columns=ADP_CLASSES)
     bits = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
     entries = [

@@ -15,7 +15,7 @@ from experiments.data.folders._layout import (
 from experiments.errors import ExperimentError
 
 
-def labelled_folder(data_dir: Path) -> Records:
+def labelled_folder(root: Path) -> Records:
     """Any folder of images of one size, with a table of their labels.
 
     ``labels.csv`` has the columns ``file``, relative to the folder, ``label``, and, if
@@ -25,24 +25,24 @@ def labelled_folder(data_dir: Path) -> Records:
     ``classes.txt``.
 
     Args:
-      data_dir: the folder.
+      root: the folder.
 
     Returns:
       The data set.
     """
-    table = data_dir / "labels.csv"
-    rows = read_labels(table, data_dir, name_column="file", columns=("label",))
+    table = root / "labels.csv"
+    rows = read_labels(table, root, name_column="file", columns=("label",))
     parts = _parts(rows)
     if not parts["train"]:
         raise ExperimentError(f"{table}: the train split is empty")
-    names = data_dir / "classes.txt"
+    names = root / "classes.txt"
     if names.exists():
         numbers = label_numbers(names)
     else:
         known = {row.cells["label"] for row in parts["train"]}
         numbers = {label: number for number, label in enumerate(_sorted(known))}
     train, validation, test = (
-        [row_entry(data_dir, row, row.choose("label", numbers)) for row in parts[name]]
+        [row_entry(root, row, row.choose("label", numbers)) for row in parts[name]]
         for name in ("train", "validation", "test")
     )
     height, width, _ = read_image(train[0]).shape

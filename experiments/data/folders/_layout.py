@@ -58,14 +58,6 @@ def row_entry(images: Path, row: LabelRow, label: int | np.ndarray) -> Entry:
     return Entry(str(images / row.name), label, row.place)
 
 
-def find_root(data_dir: Path, marker: str, below: str) -> Path:
-    """The folder that holds a file: the one given, or a known one below it."""
-    for root in (data_dir, data_dir / below):
-        if (root / marker).is_file():
-            return root
-    raise ExperimentError(f"there is no {marker} in {data_dir} or in its {below}")
-
-
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a file that are not empty, with their numbers."""
     try:

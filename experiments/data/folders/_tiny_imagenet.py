@@ -6,27 +6,24 @@ from experiments.data._dataset import Records
 from experiments.data.folders._image_files import Entry, image_names
 from experiments.data.folders._layout import (
     entry_records,
-    find_root,
     label_numbers,
     numbered_lines,
 )
 from experiments.errors import ExperimentError
 
 
-def tiny_imagenet(data_dir: Path) -> Records:
+def tiny_imagenet(root: Path) -> Records:
     """Tiny-ImageNet: 200 classes of 64x64 pixels.
 
     The labels of its own test images were never published, so its validation images
     are the test part here, as everywhere, and a tenth of training is held out.
 
     Args:
-      data_dir: the folder of ``wnids.txt``, or the one that holds
-        ``tiny-imagenet-200``.
+      root: the folder of ``wnids.txt``.
 
     Returns:
       The data set.
     """
-    root = find_root(data_dir, "wnids.txt", "tiny-imagenet-200")
     numbers = label_numbers(root / "wnids.txt")
     train = []
     for wnid, number in numbers.items():

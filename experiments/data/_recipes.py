@@ -14,6 +14,7 @@ Those of any other set are computed from its training images.
 import dataclasses
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -36,9 +37,10 @@ Channels = tuple[float, ...]
 Statistics = tuple[Channels, Channels]
 
 _STATISTICS_EXAMPLES = 2048
+_STATISTICS_THREADS = 4
 
 KEPT_BYTES = 2**28
-"""A training split whose images take no more, as CIFAR's do, is decoded once."""
+"""A data set whose images take no more, as CIFAR's do, is decoded once."""
 
 
 def _of_255(mean: Sequence[float], deviation: Sequence[float]) -> Statistics:
@@ -122,7 +124,8 @@ def make_records(
 ) -> Records:
     """Puts sources and their recipe together.
 
-    Small training images stay in memory once they were decoded.
+    Where they are few and small, images for training and validation stay in memory once
+    they were decoded.
 
     Args:
       name: the data set, whose recipe is taken.
@@ -142,8 +145,9 @@ def make_records(
         statistics = channel_statistics(train)
     mean, deviation = statistics
     # images that are resized or cropped to their shape are larger by an unknown factor
-    if not recipe.evaluate and len(train) * math.prod(image_shape) <= KEPT_BYTES:
-        train = Kept(train)
+    images = len(train) + len(validation)
+    if not recipe.evaluate and images * math.prod(image_shape) <= KEPT_BYTES:
+        train, validation = Kept(train), Kept(validation)
     normalise = Normalise(mean, deviation)
     return Records(
         name=name,
@@ -165,7 +169,7 @@ def channel_statistics(
 ) -> Statistics:
     """Mean and standard deviation per channel, of pixel values between 0 and 1.
 
-    Images are read one at a time. Of more than ``limit`` that many are taken, evenly
+    Images are read a few at a time. Of more than ``limit`` that many are taken, evenly
     spaced, which is exact enough to normalise by.
 
     Args:
@@ -177,13 +181,17 @@ def channel_statistics(
     """
     count = min(len(source), limit)
     chosen = np.arange(count) * len(source) // count
-    pixels, total, squares = 0, np.zeros(1), np.zeros(1)
-    for index in chosen.tolist():
+
+    def sums(index: int) -> tuple[int, np.ndarray, np.ndarray]:
         image = np.asarray(source[index]["image"])
-        image = image.reshape(-1, image.shape[-1]).astype(np.int64)
-        pixels += len(image)
-        total = total + image.sum(0)
-        squares = squares + (image * image).sum(0)
+        values = image.reshape(-1, image.shape[-1]).astype(np.int64)
+        return len(values), values.sum(0), (values * values).sum(0)
+
+    pixels, total, squares = 0, np.zeros(1, np.int64), np.zeros(1, np.int64)
+    with ThreadPoolExecutor(_STATISTICS_THREADS) as pool:
+        for number, values, their_squares in pool.map(sums, chosen.tolist()):
+            pixels, total = pixels + number, total + values
+            squares = squares + their_squares
     mean = total / pixels
     variance = np.maximum(squares / pixels - mean**2, 0)
     # a channel of one value throughout is left as it is

@@ -35,6 +35,11 @@ def check_number(name: str, value: Any, **bounds: float) -> None:
     """
     if isinstance(value, (str, bytes)) or value is None:
         raise TypeError(f"{name} must be a number, got {value!r}.")
+    if callable(value):
+        raise TypeError(
+            f"{name} must be a number, got the function {value!r}; for a schedule wrap "
+            "the optimiser in optax.inject_hyperparams."
+        )
     if not is_concrete(value):
         return
     for bound, limit in bounds.items():

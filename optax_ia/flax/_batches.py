@@ -1,5 +1,6 @@
 """What a pass over data takes from each batch."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,23 @@ def default_inputs(batch: Any) -> Any:
     if isinstance(batch, tuple | list):
         return batch[0]
     return batch
+
+
+@contextlib.contextmanager
+def advice_on_train(apply_kwargs: Any) -> Iterator[None]:
+    """Says what to do where a module does not take the ``train`` that is the default.
+
+    Args:
+      apply_kwargs: the user's; None for the default.
+    """
+    try:
+        yield
+    except TypeError as error:
+        if apply_kwargs is None and "unexpected keyword argument 'train'" in str(error):
+            raise TypeError(
+                f"{error}: pass apply_kwargs={{}} for a module without that argument."
+            ) from error
+        raise
 
 
 def iterate_inputs(

@@ -158,8 +158,12 @@ def shares(terms: jax.Array, weights: Any) -> jax.Array:
       weights: one number >= 0 for each term, or None.
 
     Raises:
-      ValueError: if the weights have another shape than the terms.
+      ValueError: if there is no term, or the weights have another shape.
     """
+    if not terms.size:
+        raise ValueError(
+            f"the batch must hold at least one example, got outputs for {terms.shape}."
+        )
     if weights is None:
         return jnp.full(terms.shape, 1 / terms.size, terms.dtype)
     if jnp.shape(weights) != terms.shape:

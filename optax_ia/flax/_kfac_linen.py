@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from optax_ia.flax._batches import advice_on_train
 from optax_ia.flax._kfac_observe import Observer
 from optax_ia.flax._step_extras import Settings
 from optax_ia.second_order._kfac_layers import KfacLayer
@@ -96,7 +97,8 @@ def linen_pass(
     variables = {"params": params}
     kwargs = {"train": True} if settings.apply_kwargs is None else settings.apply_kwargs
     inputs, rngs = settings.inputs(batch), network_keys(key, settings.rngs)
-    with nn.intercept_methods(interceptor(observer)):
+    advice = advice_on_train(settings.apply_kwargs)
+    with advice, nn.intercept_methods(interceptor(observer)):
         if not jax.tree.leaves(batch_stats):
             outputs = apply_fn(variables, inputs, rngs=rngs, **kwargs)
             return outputs, batch_stats

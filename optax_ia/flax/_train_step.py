@@ -7,7 +7,7 @@ import jax
 import optax
 from flax import nnx
 
-from optax_ia.flax._batches import default_inputs
+from optax_ia.flax._batches import advice_on_train, default_inputs
 from optax_ia.flax._kfac_step import capturing_pass, check_options
 from optax_ia.flax._nnx_step import NnxStep
 from optax_ia.flax._step_extras import (
@@ -35,6 +35,12 @@ def _linen_loss(settings: Settings, state: TrainState, batch: Any, key: Any):
     has_stats = bool(jax.tree.leaves(state.batch_stats))
 
     def loss_of(params):
+        with advice_on_train(settings.apply_kwargs):
+            outputs, stats = applied(params)
+        loss, metrics = settings.loss_and_metrics(outputs, batch)
+        return loss, (metrics, stats)
+
+    def applied(params):
         variables = {"params": params}
         if has_stats:
             outputs, updated = state.apply_fn(
@@ -44,14 +50,9 @@ def _linen_loss(settings: Settings, state: TrainState, batch: Any, key: Any):
                 mutable=["batch_stats"],
                 **kwargs,
             )
-            stats = updated["batch_stats"]
-        else:
-            outputs = state.apply_fn(
-                variables, settings.inputs(batch), rngs=rngs, **kwargs
-            )
-            stats = state.batch_stats
-        loss, metrics = settings.loss_and_metrics(outputs, batch)
-        return loss, (metrics, stats)
+            return outputs, updated["batch_stats"]
+        outputs = state.apply_fn(variables, settings.inputs(batch), rngs=rngs, **kwargs)
+        return outputs, state.batch_stats
 
     return loss_of
 

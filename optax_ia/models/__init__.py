@@ -27,3 +27,19 @@ from optax_ia.models._zoo import count_parameters as count_parameters
 from optax_ia.models._zoo import create_model as create_model
 from optax_ia.models._zoo import get_model_record as get_model_record
 from optax_ia.models._zoo import list_models as list_models
+
+__all__ = [
+    "LanguageOutput",
+    "ModelRecord",
+    "abstract_variables",
+    "activation_regularisation",
+    "clip_weights",
+    "count_parameters",
+    "create_model",
+    "critic_loss",
+    "from_torch",
+    "generator_loss",
+    "get_model_record",
+    "gradient_penalty",
+    "list_models",
+]

@@ -1,6 +1,7 @@
 """The models by name: list, look up, create, count."""
 
 import fnmatch
+import inspect
 import math
 from typing import Any
 
@@ -8,8 +9,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from optax_ia._src.checks import check_choice
 from optax_ia.models._record import ModelRecord
 from optax_ia.models._records import RECORDS
+
+_FLAX_OWN = ("parent", "name")
+"""Attributes that every Flax module has."""
 
 
 def list_models(pattern: str = "*", *, kind: str | None = None) -> list[str]:
@@ -20,13 +25,19 @@ def list_models(pattern: str = "*", *, kind: str | None = None) -> list[str]:
       kind: "image", "language" or "generative"; None for all.
 
     Returns:
-      A sorted list of names.
+      A sorted list of names. What is known of each, its papers for one, is in
+      :func:`get_model_record`; :func:`count_parameters` tells its size.
+
+    Raises:
+      ValueError: if there is no such kind.
 
     Example:
       >>> from optax_ia import models
       >>> models.list_models("vgg_[st]*")
       ['vgg_small', 'vgg_tiny', 'vgg_tiny_plain']
     """
+    if kind is not None:
+        check_choice("kind", kind, ("image", "language", "generative"))
     return sorted(
         name
         for name in fnmatch.filter(RECORDS, pattern)
@@ -77,6 +88,7 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
 
     Raises:
       ValueError: if there is no such model; the message names the choices.
+      TypeError: if the module has no such attribute; the message names those it has.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -87,7 +99,15 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
       >>> model.apply(variables, images, train=False).shape
       (2, 3)
     """
-    return get_model_record(name).factory(**kwargs)
+    factory = get_model_record(name).factory
+    options = inspect.signature(factory).parameters
+    unknown = [option for option in kwargs if option not in options]
+    if unknown:
+        choices = ", ".join(option for option in options if option not in _FLAX_OWN)
+        raise TypeError(
+            f"{name} has no option {', '.join(unknown)}; choose from: {choices}"
+        )
+    return factory(**kwargs)
 
 
 def abstract_variables(name: str, **kwargs: Any) -> Any:

@@ -70,6 +70,11 @@ def matched_factors(
       ValueError: if a layer has no entry, an entry no layer, or a factor another shape,
         listing the paths.
     """
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            "kfac_factors must be a dict of layer path to KfacFactors, got "
+            f"{type(given).__name__}."
+        )
 
     def masked(path):
         return any(name.rpartition("/")[0] == path for name in hidden)
@@ -91,6 +96,11 @@ def matched_factors(
         factors = given[path]
         if factors is None:
             continue
+        if not isinstance(factors, KfacFactors):
+            raise ValueError(
+                f"kfac_factors must hold KfacFactors, {path or 'the root'} has "
+                f"{type(factors).__name__}."
+            )
         wanted = layer.factor_shapes(jnp.shape(arrays[layer.leaf(layer.kernel)]))
         inputs, outputs = factors
         if masked(path):

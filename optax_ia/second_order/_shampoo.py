@@ -59,8 +59,9 @@ def scale_by_shampoo(
       L_i = \epsilon I + S_i / (1 - \beta^n)
 
     after n gradients. An eigenvalue below rounding (machine epsilon times the largest)
-    counts as that, a statistic of zeros without ``eps`` as the identity, and a root
-    that is not finite leaves the previous one in use.
+    counts as that, a statistic of zeros without ``eps`` as the identity. A block of the
+    gradient that is not finite, or whose squares are not, stays out of the statistics,
+    and a root that is not finite leaves the previous one in use.
 
     Args:
       eps: :math:`\epsilon` >= 0. Smaller adapts more; in units of squared gradients.

@@ -165,6 +165,18 @@ def _statistic(blocks: jax.Array, axis: int, *, diagonal: bool) -> jax.Array:
     )
 
 
+def _finite(statistics: jax.Array) -> jax.Array:
+    """Whether each of them is, in a shape to choose them by.
+
+    No entry of :math:`GG^T` is larger than the largest on its diagonal.
+    """
+    diagonals = statistics
+    if statistics.ndim == 3:
+        diagonals = jnp.diagonal(statistics, axis1=1, axis2=2)
+    finite = jnp.isfinite(diagonals).all(axis=1)
+    return finite.reshape(-1, *(1,) * (statistics.ndim - 1))
+
+
 def _precondition(blocks: jax.Array, roots: Matrices) -> jax.Array:
     """Every block multiplied by its root along every axis."""
     for root in roots:
@@ -229,11 +241,12 @@ def advance(
             own = read(stack, chunk, part.num_blocks)
             fresh = _statistic(blocks, axis, diagonal=stack.ndim == 2)
             if moment.decay is None:
-                own = own + fresh
+                after = own + fresh
             else:
                 keep = moment.decay.astype(own.dtype)
-                own = keep * own + (1 - keep) * fresh
-            new.append(write(stack, own, chunk))
+                after = keep * own + (1 - keep) * fresh
+            after = jnp.where(_finite(fresh), after, own)
+            new.append(write(stack, after, chunk))
         return tuple(new)
 
     if chunks == 1:

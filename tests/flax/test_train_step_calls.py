@@ -158,3 +158,14 @@ def test_a_loss_that_is_no_scalar_is_refused():
 def test_a_wrong_number_of_arguments(arguments):
     with pytest.raises(TypeError, match=r"takes \(state, batch, key\), got [14] arg"):
         plain_step(make_state(SGD), *arguments)
+
+
+def test_a_module_without_train_is_told_what_to_pass():
+    net = nn.Dense(1)
+    params = net.init(jax.random.key(0), X)["params"]
+    state = TrainState.create(apply_fn=net.apply, params=params, tx=SGD)
+    with pytest.raises(TypeError, match=r"'train'.*pass apply_kwargs=\{\}"):
+        plain_step(state, BATCH, KEY)
+    capture = optax_ia.flax.kfac_value_and_grad(net, "gaussian")
+    with pytest.raises(TypeError, match=r"'train'.*pass apply_kwargs=\{\}"):
+        capture(params, BATCH, KEY)

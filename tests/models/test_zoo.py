@@ -108,6 +108,13 @@ def test_unknown_name():
         models.count_parameters("resnet")
 
 
+def test_unknown_options_and_kinds():
+    with pytest.raises(TypeError, match="lenet has no option stem; choose from: num"):
+        models.create_model("lenet", stem="cifar")
+    with pytest.raises(ValueError, match="kind must be one of 'image', 'language'"):
+        models.list_models(kind="images")
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

@@ -339,6 +339,12 @@ def test_bad_factors():
         ValueError, match=r"conv has \(5, 5\) and \(3, 3\), not \(4, 4\)"
     ):
         update(tx, GRADS, wrong, state)
+    with pytest.raises(ValueError, match="must hold KfacFactors, conv has dict"):
+        update(tx, GRADS, {**FACTORS, "conv": {"A": 1}}, state)
+    with pytest.raises(ValueError, match="must be a dict of layer path.*got list"):
+        update(tx, GRADS, [FACTORS], state)
+    with pytest.raises(TypeError, match=r"damping must be a number, got the function"):
+        optax_ia.scale_by_kfac(damping=optax.constant_schedule(0.1))
     layers = (optax_ia.KfacLayer("nowhere", num_input_axes=1),)
     with pytest.raises(ValueError, match="nowhere/kernel"):
         optax_ia.scale_by_kfac(0.1, layers=layers).init(GRADS)

@@ -159,6 +159,22 @@ def test_statistics_of_zeros():
         np.testing.assert_allclose(root, expected * np.eye(3), rtol=1e-6)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e25])
+@pytest.mark.parametrize("decay", [None, 0.9])
+def test_a_gradient_that_is_not_finite_stays_out_of_the_statistics(bad, decay):
+    """Nor do squares that overflow; the other blocks take it in."""
+    tx = scale_by_shampoo(block_size=6, decay=decay)
+    poisoned = tree(1)
+    poisoned["matrix"] = poisoned["matrix"].at[0, 0].set(bad)
+    (_, first), (_, second) = states(tx, [tree(), poisoned])
+    changed = []
+    for old, new in zip(first.stacks, second.stacks, strict=True):
+        for a, b in zip(old.statistics, new.statistics, strict=True):
+            assert jnp.isfinite(b).all()
+            changed += [not np.array_equal(x, y) for x, y in zip(a, b, strict=True)]
+    assert changed.count(False) == 2  # both axes of one block
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("max_dim", [8192, 5])
 def test_a_root_that_is_not_finite_keeps_the_previous(bad, max_dim):

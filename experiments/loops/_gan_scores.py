@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 from experiments.files import write_atomically
 from experiments.loops._gan_images import Images
@@ -54,7 +55,8 @@ def features_of(data: Images) -> Features:
     """Trains the classifier, once for the same images."""
     train = data.train[:_MOST_IMAGES]
     network = MLPClassifier((_HIDDEN,), max_iter=60, random_state=0)
-    with warnings.catch_warnings():
+    # threads only wait for one another over products as small as these
+    with warnings.catch_warnings(), threadpool_limits(1):
         # it need not have converged: a fixed number of passes makes fixed features
         warnings.simplefilter("ignore", ConvergenceWarning)
         network.fit(train.reshape(len(train), -1), data.labels[:_MOST_IMAGES])

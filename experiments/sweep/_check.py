@@ -1,4 +1,8 @@
-"""Every run's flags, through the parser of the command that will get them."""
+"""Every run's flags, through the parser of the command that will get them.
+
+The parser alone: no data is loaded and no device taken, which the runs will need. What
+it cannot know, such as a rate below 0, ends a run in its first seconds instead.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +15,7 @@ from experiments.tasks import find_main
 
 
 def check(config: SweepConfig, runs: Sequence[Run]) -> None:
-    """Checks all runs before the first is started, without loading data.
+    """Checks all runs before the first is started.
 
     Args:
       config: the sweep.
@@ -26,7 +30,7 @@ def check(config: SweepConfig, runs: Sequence[Run]) -> None:
         try:
             train_main, rest = find_main(run.command, run.arguments)
             task = sys.modules[train_main.__module__]
-            parsed = parse(task.TrainArguments, rest, command=run.command)
-            task.resolve_run(parsed)
+            known = getattr(task, "TrainArguments", None) or task.Arguments
+            parse(known, rest, command=run.command)
         except ExperimentError as error:
             raise ExperimentError(f"{config.source}: {run.label}: {error}") from None

@@ -2,7 +2,9 @@
 
 import pytest
 
+from experiments import sweep
 from experiments.__main__ import main
+from experiments.loops import TASKS
 from experiments.sweep._config import read
 from experiments.sweep._plan import flag_words, plan
 
@@ -156,12 +158,19 @@ def test_nested_tables_are_dotted_flags(written):
         (HEAD + "[fixed]\nmomentumm = 1", ["sgd, seed 0", "--momentumm"]),
         (HEAD + '[fixed]\nepochs = "many"', ["sgd, seed 0", "--epochs", "many"]),
         (
-            HEAD + "[grid]\nlearning_rate = [0.1, -1]",
-            ["sgd, learning_rate=-1, seed 0: --learning-rate must be above 0"],
+            HEAD + '[grid]\nschedule = ["paper", "stepp"]',
+            ["sgd, schedule=stepp, seed 0:", "--schedule", "stepp"],
+        ),
+        (
+            'task = "gan"\n' + HEAD + '[[settings]]\nname = "a"\ncutout = 3',
+            ["sgd, a, seed 0:", "--cutout"],
         ),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_runs(text, words, written, capsys):
+def test_what_is_wrong_is_said_before_anything_runs(
+    text, words, written, capsys, monkeypatch
+):
+    monkeypatch.setattr(sweep, "run_jobs", None)
     path = written(text)
     out = path.parent / "out"
     assert main(["sweep", str(path), f"--out={out}"]) == 2
@@ -177,6 +186,19 @@ def test_a_file_that_is_not_there(tmp_path, capsys):
     assert main(["sweep", str(tmp_path / "no.toml")]) == 2
     assert (
         f"cannot read {tmp_path / 'no.toml'} (No such file" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_flags_of_every_task_are_known(task, written, capsys):
+    text = f'task = "{task}"\n{HEAD}[fixed]\nepochs = 2\nlearning_rate = 0.1\n'
+    path = written(text)
+    out = path.parent / "out"
+    assert main(["sweep", str(path), f"--out={out}", "--dry-run"]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith(
+        f"python -m experiments train --task={task} --optimizer=sgd --seed=0 "
+        f"--epochs=2 --learning-rate=0.1 --out={out}/sgd-seed0-"
     )
 
 

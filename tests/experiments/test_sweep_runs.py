@@ -16,12 +16,33 @@ from experiments.__main__ import main
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def _one_device_and_the_checkout(monkeypatch):
+FOUR = """
+optimizers = ["sgd", "gadam"]
+seeds = [0, 1]
+[fixed]
+model = "vgg_tiny"
+epochs = 20
+checkpoint_every = 5
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_device_and_the_checkout():
     flags = os.environ["XLA_FLAGS"].split()
     kept = [flag for flag in flags if "host_platform_device_count" not in flag]
-    monkeypatch.setenv("XLA_FLAGS", " ".join(kept))
-    monkeypatch.chdir(ROOT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", " ".join(kept))
+        patch.chdir(ROOT)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    config = folder / "four.toml"
+    config.write_text(FOUR)
+    assert main(["sweep", str(config), f"--out={folder / 'out'}", "--workers=2"]) == 0
+    return folder / "out"
 
 
 def read_csv(path):
@@ -59,15 +80,9 @@ def test_one_run(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_two_by_two_stopped_in_the_middle_and_resumed(number, tmp_path, capsys):
-    config = tmp_path / "four.toml"
-    config.write_text(
-        'optimizers = ["sgd", "gadam"]\nseeds = [0, 1]\n[fixed]\n'
-        'model = "vgg_tiny"\nepochs = 60\ncheckpoint_every = 5\n'
-    )
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    assert main(["sweep", str(config), f"--out={whole}", "--workers=2"]) == 0
-
+def test_two_by_two_stopped_in_the_middle_and_resumed(number, whole, tmp_path, capsys):
+    config, out = tmp_path / "four.toml", tmp_path / "out"
+    config.write_text(FOUR)
     words = [sys.executable, "-m", "experiments", "sweep", str(config)]
     process = subprocess.Popen(
         [*words, f"--out={out}"],

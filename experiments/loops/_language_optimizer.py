@@ -21,6 +21,7 @@ from experiments.configs.language import LanguageRun
 from experiments.configs.settings import check_rates
 from experiments.errors import ExperimentError
 from optax_ia import registry
+from optax_ia.second_order import KfacLayer
 
 
 def _arguments(name: str) -> Mapping[str, inspect.Parameter]:
@@ -83,12 +84,16 @@ def _overrides(config: LanguageRun, steps_per_epoch: int) -> dict[str, Any]:
 
 def waits_for_start(config: LanguageRun) -> bool:
     """Whether the average begins at an epoch of the configuration's."""
+    if not registry.get_record(config.optimizer).averages:
+        return False
     arguments = _arguments(config.optimizer)
     return "start" in arguments and arguments["start"].default is None
 
 
 def build_optimizer(
-    config: LanguageRun, steps_per_epoch: int
+    config: LanguageRun,
+    steps_per_epoch: int,
+    kfac_layers: tuple[KfacLayer, ...] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Clip, L2, rule with its averaging: always in this order, as in AWD-LSTM's code.
 
@@ -98,6 +103,7 @@ def build_optimizer(
     Args:
       config: the run.
       steps_per_epoch: the number of steps of an epoch, roughly.
+      kfac_layers: for K-FAC, the layers that have factors.
 
     Returns:
       The transformation.
@@ -109,16 +115,20 @@ def build_optimizer(
     shared = dataclasses.replace(config, seed=0)
     if not registry.get_record(config.optimizer).own_rate:
         shared = dataclasses.replace(shared, learning_rate=1.0)
-    return _build(shared, steps_per_epoch)
+    return _build(shared, steps_per_epoch, kfac_layers)
 
 
 @functools.cache
 def _build(
-    config: LanguageRun, steps_per_epoch: int
+    config: LanguageRun,
+    steps_per_epoch: int,
+    kfac_layers: tuple[KfacLayer, ...] | None,
 ) -> optax.GradientTransformationExtraArgs:
     name = config.optimizer
     record = registry.get_record(name)
     overrides = _overrides(config, steps_per_epoch)
+    if kfac_layers is not None:
+        overrides["layers"] = kfac_layers
     before = []
     if config.clip_norm is not None:
         before.append(optax.clip_by_global_norm(config.clip_norm))

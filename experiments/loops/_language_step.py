@@ -11,9 +11,11 @@ import numpy as np
 import optax
 from jax import lax
 
+import optax_ia.flax
 from experiments.data.text import Passage, Window
 from optax_ia import models
 from optax_ia.flax import Likelihood, TrainState, build_train_step
+from optax_ia.second_order import KfacLayer
 
 Carry = Any
 Totals = dict[str, jax.Array]
@@ -133,7 +135,10 @@ def _carry_after(model: nn.Module, params: Any, window: Window, carry: Carry) ->
 
 @functools.cache
 def train_step(
-    needs: tuple[str, ...], penalties: Penalties, full_pass: FullPass | None
+    needs: tuple[str, ...],
+    penalties: Penalties,
+    full_pass: FullPass | None = None,
+    layers: tuple[KfacLayer, ...] | None = None,
 ) -> Callable[..., Any]:
     """The step of all optimisers with the same needs, ``(state, read, key)``.
 
@@ -141,6 +146,7 @@ def train_step(
       needs: the extra arguments that the optimiser needs.
       penalties: weights of the regularisers.
       full_pass: all windows, for an optimiser that needs their mean gradient.
+      layers: for K-FAC, the layers that have factors.
 
     Returns:
       The step; its state is donated. The carry is among its metrics.
@@ -148,6 +154,7 @@ def train_step(
     kfac = {
         "likelihood": _categorical(),
         "weights": lambda read: mask(read.window),
+        "layers": layers,
     }
     return build_train_step(
         needs,
@@ -156,6 +163,26 @@ def train_step(
         full_batches=full_pass,
         kfac=kfac if "kfac_factors" in needs else None,
         norms=True,
+    )
+
+
+def kfac_layers(model: nn.Module, window: Window) -> tuple[KfacLayer, ...]:
+    """The layers that have Kronecker factors: those that make gates of inputs.
+
+    The table of tied words is used as the output layer too, and recurrent kernels are
+    no layers: both take the plain gradient.
+
+    Args:
+      model: the network.
+      window: any.
+    """
+    carry = model.initial_carry(len(window.tokens))
+    params = init_params(model, jax.random.key(0), window.tokens[:1, :1])
+    return optax_ia.flax.kfac_layers(
+        apply_of(model),
+        {"params": params},
+        Read(window, carry, 1.0),
+        inputs=lambda read: read,
     )
 
 

@@ -166,7 +166,10 @@ class LanguageRunTask(Task):
         self.model = model_of(config, len(self.corpus.vocabulary))
         self._needs = registry.get_record(config.optimizer).needs
         nominal = -(-(columns.shape[1] - 1) // config.bptt)
-        self._tx = build_optimizer(config, nominal)
+        layers = None
+        if "kfac_factors" in self._needs:
+            layers = steps.kfac_layers(self.model, self._reader(0))
+        self._tx = build_optimizer(config, nominal, layers)
         self._waits = waits_for_start(config)
         self._full_pass = None
         if "full_gradient" in self._needs:
@@ -174,7 +177,7 @@ class LanguageRunTask(Task):
                 self.corpus, config.batch_size, config.bptt, self.model
             )
         penalties = steps.Penalties(config.alpha, config.beta)
-        self._step = steps.train_step(self._needs, penalties, self._full_pass)
+        self._step = steps.train_step(self._needs, penalties, self._full_pass, layers)
         self._init_key, self._key = jax.random.split(jax.random.key(config.seed))
         self._ends = [0, *self._reader.ends]
 

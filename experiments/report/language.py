@@ -178,20 +178,19 @@ def show(folder: RunFolder, console: Console) -> None:
       folder: whose.
       console: where to.
     """
-    # Narrow enough for 80 characters; the page has intervals, rates and training too.
+    # Narrow enough for 80 characters; the page has intervals, rates, times and training too.
     table = Table(
         title="Perplexity: mean ± deviation over seeds", box=None, pad_edge=False
     )
-    table.add_column("optimiser")
-    for split in ("validation", "test"):
+    table.add_column("optimiser", no_wrap=True)
+    for split in ("valid.", "test"):
         table.add_column(f"{split},\niterate", justify="right", no_wrap=True)
         table.add_column(f"{split},\naverage", justify="right", no_wrap=True)
-    table.add_column("s/run", justify="right")
     table.add_column("P0, PTB:\ntest", justify="right", no_wrap=True)
     for line in make_lines(folder.results()):
         numbers = [_short(line.perplexities[entry]) for entry in _ENTRIES[2:]]
-        *_, seconds, _, _, reported = line.cells()
-        table.add_row(line.optimizer, *numbers, seconds, reported)
+        reported = line.cells()[-1]
+        table.add_row(line.optimizer, *numbers, reported)
     console.print(table)
     notice = _notice(folder)
     if notice:

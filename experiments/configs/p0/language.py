@@ -40,6 +40,7 @@ SMALL: dict[str, Any] = {
     "output_dropout": 0.1,
     "weight_dropout": 0.1,
     "epochs": 10,
+    "average_from": 0.8,
     "batch_size": 20,
     "bptt": 35,
     "bptt_deviation": 3.0,

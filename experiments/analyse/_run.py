@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -145,10 +144,15 @@ def _mean(trees: list[Any]) -> Any:
     )
 
 
-def _checkpoint(path: Path, run: RunConfig, data: Dataset) -> TrainState | None:
+def _skips(folder: RunFolder) -> bool:
+    return folder.config.get("on_nan") == "skip"
+
+
+def _checkpoint(folder: RunFolder, run: RunConfig, data: Dataset) -> TrainState | None:
+    path = folder.path / "checkpoints"
     if not path.is_dir():
         return None
-    fresh = image.ImageTask(run, data).init()
+    fresh = image.ImageTask(run, data, skip=_skips(folder)).init()
     with Checkpoints(path, every=1, read_only=True) as checkpoints:
         if checkpoints.latest is None:
             return None
@@ -193,10 +197,11 @@ def train_again(
             on_epoch=on_epoch,
             checkpoints=collector,
             final_splits=("validation",),
+            on_nan="skip" if _skips(folder) else "record",
         )
         progress.end()
     state = collector.states[-1]
-    saved = _checkpoint(folder.path / "checkpoints", run, data)
+    saved = _checkpoint(folder, run, data)
     if saved is None:
         difference = abs(
             (again["validation_loss"] or 0) - (result["validation_loss"] or 0)

@@ -4,6 +4,8 @@ The step after which the sum of losses is no longer finite is found on the devic
 program of a few numbers behind each update. The host looks at the answer where it waits
 anyway: at the end of an epoch and before a checkpoint. So no checkpoint is ever written
 after such a step, and the step is named exactly.
+
+Where such updates are left out instead, a run that does nothing else any more is lost.
 """
 
 from typing import Any, Literal
@@ -14,8 +16,13 @@ import jax.numpy as jnp
 from experiments.checkpoints import Checkpoints
 from experiments.errors import ExperimentError
 from experiments.loops._rows import Row
+from experiments.loops._skip import MOST_IN_A_ROW, in_a_row
 
-OnNan = Literal["stop", "record"]
+OnNan = Literal["stop", "skip", "record"]
+
+
+class NotFiniteError(ExperimentError):
+    """The loss of a run is not finite."""
 
 
 @jax.jit
@@ -30,12 +37,17 @@ class Watch:
     """Follows the totals of a run.
 
     Args:
-      on_nan: "record" watches nothing.
+      on_nan: what is done about a loss that is not finite.
       totals: of the epoch so far, where the run goes on.
+
+    Raises:
+      ExperimentError: if updates are to be left out, and the task cannot.
     """
 
     def __init__(self, on_nan: OnNan, totals: dict[str, jax.Array]):
-        self._active = on_nan != "record"
+        if on_nan == "skip" and "skipped" not in totals:
+            raise ExperimentError("--on-nan must be stop for this task, got skip")
+        self._on_nan = on_nan
         self._bad = jnp.full((), -1, jnp.int32)
         self._kept = jax.tree.map(jnp.zeros_like, totals)
         self._row: Row | None = None
@@ -47,7 +59,7 @@ class Watch:
           totals: after a step.
           step: its number, counted from 1.
         """
-        if self._active:
+        if self._on_nan == "stop":
             self._bad, self._kept = _see(self._bad, self._kept, totals, step)
 
     def end_epoch(self, row: Row) -> None:
@@ -59,27 +71,54 @@ class Watch:
         self._row = row
 
     def check(
-        self, epoch: int, steps_before: int, checkpoints: Checkpoints | None
+        self,
+        training: Any,
+        step: int,
+        *,
+        epoch: int,
+        done: int,
+        checkpoints: Checkpoints | None,
     ) -> None:
-        """Waits for the device, and raises if a loss was not finite.
+        """Waits for the device, and raises if the run is lost.
 
         Args:
-          epoch: that of the steps seen, counted from 1.
-          steps_before: updates made before that epoch.
+          training: as it is now.
+          step: updates made.
+          epoch: that of the last of them, counted from 1.
+          done: how many of them are of that epoch.
           checkpoints: to name the one to look at.
 
         Raises:
-          ExperimentError: naming the step, what was finite last, and the checkpoint.
+          NotFiniteError: naming the step, what was finite last, and the checkpoint.
         """
-        if not self._active or (bad := int(self._bad)) < 0:
-            return
-        parts = [f"the loss is not finite at step {bad}, in epoch {epoch}"]
-        if finite := bad - 1 - steps_before:
-            means = ", ".join(
-                f"{name} {float(total) / finite:.4g}"
-                for name, total in self._kept.items()
+        if self._on_nan == "skip":
+            skipped = in_a_row(training.state)
+            if skipped > MOST_IN_A_ROW:
+                first = step - skipped + 1
+                self._lost(
+                    f"loss or gradient is not finite at step {first} and at the "
+                    f"{skipped - 1} steps after it, up to epoch {epoch}",
+                    [],
+                    checkpoints,
+                )
+        elif self._on_nan == "stop" and (bad := int(self._bad)) >= 0:
+            before = bad - 1 - (step - done)
+            kept = jax.device_get(self._kept) if before else {}
+            names = sorted(kept, key=lambda name: (name != "loss", name))
+            means = [f"{name} {float(kept[name]) / before:.4g}" for name in names]
+            self._lost(
+                f"the loss is not finite at step {bad}, in epoch {epoch}",
+                means,
+                checkpoints,
             )
-            parts.append(f"means over the steps of this epoch before it: {means}")
+
+    def _lost(
+        self, what: str, means: list[str], checkpoints: Checkpoints | None
+    ) -> None:
+        parts = [what]
+        if means:
+            told = ", ".join(means)
+            parts.append(f"means of the steps of this epoch before it: {told}")
         if self._row is not None:
             values = ", ".join(
                 f"{name} {value:.4g}"
@@ -87,6 +126,8 @@ class Watch:
                 if isinstance(value, float)
             )
             parts.append(f"after epoch {self._row['epoch']}: {values}")
+        if not means and self._row is None:
+            parts.append("nothing was finite before it")
         if checkpoints is not None:
             parts.append(checkpoints.advice())
-        raise ExperimentError("; ".join(parts))
+        raise NotFiniteError("; ".join(parts))

@@ -19,6 +19,7 @@ from experiments.data import (
     with_cutout,
 )
 from experiments.errors import ExperimentError, unknown
+from experiments.loops._skip import add_metrics
 from experiments.optimizers import build_optimizer
 from optax_ia import models
 from optax_ia.flax import TrainState, build_train_step
@@ -54,7 +55,7 @@ def _step(
 
 @functools.partial(jax.jit, donate_argnums=0)
 def _add(totals: Totals, step: Totals) -> Totals:
-    return {name: total + step[name] for name, total in totals.items()}
+    return add_metrics(totals, step)
 
 
 def train_step(

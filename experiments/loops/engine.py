@@ -11,119 +11,25 @@ a checkpoint ends in the same bits as one that never stopped.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from experiments.checkpoints import Checkpoints
+from experiments.loops._finite import NotFiniteError as NotFiniteError
 from experiments.loops._finite import OnNan as OnNan
 from experiments.loops._finite import Watch
 from experiments.loops._rows import Row as Row
 from experiments.loops._rows import norms_and_diagnostics as norms_and_diagnostics
 from experiments.loops._rows import without_nan as without_nan
-
-
-class Training(flax.struct.PyTreeNode):
-    """All that changes while training; donated to each step, saved whole.
-
-    Attributes:
-      state: parameters, batch statistics, optimiser: an ``optax_ia.flax.TrainState``,
-        or a structure of several.
-      carry: what is handed from batch to batch, such as the hidden state of a recurrent
-        network; ``{}`` if nothing is.
-      totals: float32 sums over the epoch so far, ``"loss"`` among them; zeroed at its
-        end.
-    """
-
-    state: Any
-    carry: Any
-    totals: dict[str, jax.Array]
-
-
-class Task(Protocol):
-    """One run, completely: :func:`fit` asks it for everything.
-
-    Subclass it: what a task leaves out of ``begin_epoch``, ``wants_stop`` and the score
-    is as here.
-
-    Attributes:
-      label: the run's name where progress is shown, such as ``"gadam, seed 0"``.
-      epochs: how many.
-      score_name: the entry of an epoch's row that decides which checkpoint is best.
-      score_mode: whether the largest or the smallest is.
-    """
-
-    label: str
-    epochs: int
-    score_name: str
-    score_mode: Literal["min", "max"] = "max"
-
-    def epoch_steps(self, epoch: int) -> int:
-        """Number of steps of an epoch, counted from 0; a pure function of it."""
-        ...
-
-    def init(self) -> Training:
-        """The start, with totals of zero."""
-        ...
-
-    def batches(self) -> Iterator[Any]:
-        """The batches of all epochs in order, one a step: a ``grain.DatasetIterator``.
-
-        It has ``get_state`` and ``set_state``, which checkpoints save and restore.
-        """
-        ...
-
-    def step(self, training: Training, batch: Any, step: int) -> Training:
-        """One update, which adds its metrics to the totals.
-
-        Args:
-          training: donated: not to be used afterwards.
-          batch: from :meth:`batches`.
-          step: updates made before this one.
-
-        Returns:
-          What follows from it.
-        """
-        ...
-
-    def begin_epoch(self, training: Training, epoch: int) -> Training:
-        """Changes what an epoch starts with, such as a carried state; here nothing.
-
-        Args:
-          training: as the epoch before left it.
-          epoch: counted from 0.
-
-        Returns:
-          It, changed.
-        """
-        del epoch
-        return training
-
-    def end_epoch(
-        self, training: Training, means: dict[str, float], epoch: int, step: int
-    ) -> tuple[Training, Row]:
-        """Evaluates, tells the optimiser if it listens, makes the epoch's row.
-
-        Args:
-          training: at the end of the epoch.
-          means: the totals over the number of steps.
-          epoch: epochs done, this one included: counted from 1.
-          step: updates made.
-
-        Returns:
-          The training, which may have heard of the score, and the row of
-          ``metrics.jsonl``. What is not finite in it becomes None.
-        """
-        ...
-
-    def wants_stop(self, training: Training) -> bool:
-        """Whether the run ends before its last epoch; asked between epochs."""
-        del training
-        return False
+from experiments.loops._skip import add_metrics as add_metrics
+from experiments.loops._skip import skipping as skipping
+from experiments.loops._task import Task as Task
+from experiments.loops._task import Training as Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +70,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     on_nan: OnNan = "stop",
     on_start: Callable[[int, int], None] | None = None,
-    preempted: Callable[[], bool] | None = None,
+    preempted: Callable[[int], bool] | None = None,
 ) -> tuple[Training, Fit]:
     """Trains a task to its end.
 
@@ -173,10 +79,12 @@ def fit(
       on_epoch: given the row of each epoch, as it ends.
       checkpoints: where to save, and to go on from if something was saved there.
       on_nan: what a loss that is not finite does: "stop" raises; "record" goes on,
-        where divergence is a result like others.
+        where divergence is a result like others; "skip" is for a task that leaves such
+        updates out (:func:`skipping`), and raises once they are all that is left.
       on_start: called once with the step and the number of whole epochs from which the
         run goes on, before anything is computed.
-      preempted: asked after every step; once it is true, everything is saved.
+      preempted: asked after every step, with the number of updates made; once it is
+        true, everything is saved.
 
     Returns:
       The training at its end, and what is known about the run.
@@ -196,6 +104,7 @@ def fit(
     if on_start is not None:
         on_start(step, epoch)
     watch = Watch(on_nan, training.totals)
+    saver = _Saver(checkpoints, batches, watch, preempted)
     compile_seconds = training_seconds = 0.0
     stopped: Literal["end", "trigger"] = "end"
     while epoch < task.epochs:
@@ -214,30 +123,18 @@ def fit(
                 jax.block_until_ready(training.totals)
                 compile_seconds = time.perf_counter() - step_began
             step, done = step + 1, done + 1
-            if checkpoints is not None and done < steps:
-                if preempted is not None and preempted():
-                    watch.check(epoch + 1, step - done, checkpoints)
-                    checkpoints.save_last(step, training, batches)
-                    raise Preempted(step)
-                if checkpoints.due(step):
-                    watch.check(epoch + 1, step - done, checkpoints)
-                    checkpoints.save(step, training, batches)
+            if done < steps:
+                saver.after_step(training, step, epoch + 1, done)
         jax.block_until_ready(training.totals)
         training_seconds += time.perf_counter() - epoch_began
-        watch.check(epoch + 1, step - done, checkpoints)
         epoch, done = epoch + 1, 0
+        watch.check(training, step, epoch=epoch, done=steps, checkpoints=checkpoints)
         training, row = _end_epoch(task, training, steps, epoch, step)
         watch.end_epoch(row)
         # The row first: a checkpoint at this step promises that it was written.
         on_epoch(row)
-        if checkpoints is not None:
-            score = row.get(task.score_name)
-            checkpoints.end_epoch(step, training, batches, score, task.score_mode)
-            if preempted is not None and preempted():
-                checkpoints.save_last(step, training, batches)
-                raise Preempted(step)
-    if checkpoints is not None:
-        checkpoints.save_last(step, training, batches)
+        saver.after_epoch(training, step, row.get(task.score_name), task.score_mode)
+    saver.at_end(training, step)
     if hasattr(batches, "close"):
         batches.close()  # pyright: ignore[reportAttributeAccessIssue]
     timed = step - first - 1
@@ -272,11 +169,56 @@ def locate(task: Task, step: int) -> tuple[int, int]:
     return task.epochs, step
 
 
+@dataclasses.dataclass
+class _Saver:
+    """When to save, and when to leave."""
+
+    checkpoints: Checkpoints | None
+    batches: Iterator[Any]
+    watch: Watch
+    preempted: Callable[[int], bool] | None
+
+    def after_step(self, training: Training, step: int, epoch: int, done: int) -> None:
+        if self.checkpoints is None:
+            return
+        leaving = self.preempted is not None and self.preempted(step)
+        if leaving or self.checkpoints.due(step):
+            self.watch.check(
+                training, step, epoch=epoch, done=done, checkpoints=self.checkpoints
+            )
+            if leaving:
+                self._leave(training, step)
+            self.checkpoints.save(step, training, self.batches)
+
+    def after_epoch(
+        self, training: Training, step: int, score: float | None, mode: str
+    ) -> None:
+        if self.checkpoints is None:
+            return
+        self.checkpoints.end_epoch(step, training, self.batches, score, mode)
+        if self.preempted is not None and self.preempted(step):
+            self._leave(training, step)
+
+    def at_end(self, training: Training, step: int) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.save_last(step, training, self.batches)
+
+    def _leave(self, training: Training, step: int) -> None:
+        self.at_end(training, step)
+        raise Preempted(step)
+
+
 def _end_epoch(
     task: Task, training: Training, steps: int, epoch: int, step: int
 ) -> tuple[Training, Row]:
     totals = jax.device_get(training.totals)
-    means = {name: float(total) / steps for name, total in totals.items()}
+    skipped = {name: int(totals[name]) for name in totals if name == "skipped"}
+    taken = steps - skipped.get("skipped", 0)
+    means = {
+        name: float(total) / taken if taken else math.nan
+        for name, total in totals.items()
+        if name not in skipped
+    }
     training, row = task.end_epoch(training, means, epoch, step)
     zeros = jax.tree.map(jnp.zeros_like, training.totals)
-    return training.replace(totals=zeros), without_nan(row)
+    return training.replace(totals=zeros), without_nan(row) | skipped

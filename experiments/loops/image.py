@@ -12,6 +12,7 @@ from typing import Any
 
 import grain
 import jax
+import jax.numpy as jnp
 
 import optax_ia
 from experiments.checkpoints import Checkpoints
@@ -31,6 +32,7 @@ from experiments.loops.engine import (
     Training,
     fit,
     norms_and_diagnostics,
+    skipping,
     without_nan,
 )
 from experiments.loops.evaluation import candidates, score_splits
@@ -45,10 +47,12 @@ class ImageTask(Task):
     Attributes:
       config: the run.
       data: the data.
+      skip: leave out updates whose loss or gradient is not finite.
     """
 
     config: RunConfig
     data: Dataset
+    skip: bool = False
     score_name = "validation_accuracy"
     score_mode = "max"
 
@@ -73,7 +77,11 @@ class ImageTask(Task):
     def init(self) -> Training:
         """Fresh parameters, from the seed."""
         state = init_state(self.config, self.data, self._init_key)
-        return Training(state, {}, zero_totals())
+        totals = zero_totals()
+        if self.skip:
+            state = skipping(state, self._needs)
+            totals["skipped"] = jnp.zeros(())
+        return Training(state, {}, totals)
 
     def batches(self) -> grain.DatasetIterator:
         """The batches of all epochs, each shuffled by itself."""
@@ -171,7 +179,7 @@ def run(
       The row of the run for ``results.csv``, without commit and versions.
     """
     began = time.perf_counter()
-    task = ImageTask(config, data)
+    task = ImageTask(config, data, skip=on_nan == "skip")
     training, fitted = fit(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )

@@ -48,11 +48,16 @@ class TrainConfig(TaskConfig):
     """Damping of K-FAC; by default the tuned one."""
     checkpoint_every: int = 100
     """Steps between checkpoints, which need not fall on the end of an epoch."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """stop: a loss that is not finite ends the run. skip: such updates are left out."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainArguments(TrainConfig):
     """Train one optimiser with checkpoints; --resume goes on exactly."""
+
+    tensorboard: bool = False
+    """Write event files for TensorBoard too, into the run folder."""
 
     out: Path | None = None
     """Run folder; by default a new one under runs/train."""
@@ -120,6 +125,8 @@ def train_main(arguments: Sequence[str]) -> int:
         epochs=run.epochs,
         every=config.checkpoint_every,
         show=_show,
+        on_nan=config.on_nan,
+        tensorboard=parsed.tensorboard,
     )
 
 

@@ -8,8 +8,11 @@ from rich.console import Console
 
 from experiments.checkpoints import Checkpoints
 from experiments.cli import command_to_resume
+from experiments.loops.engine import NotFiniteError, OnNan, Preempted
+from experiments.preemption import Preemption
 from experiments.progress import LiveProgress
 from experiments.run_folder import RunFolder
+from experiments.tensorboard import TensorBoard
 
 Row = dict[str, Any]
 Run = Callable[..., Row]
@@ -38,6 +41,8 @@ def train_in(
     label: str,
     epochs: int,
     every: int,
+    on_nan: OnNan = "stop",
+    tensorboard: bool = False,
 ) -> None:
     """Does one run, from the newest checkpoint of the folder or from the start.
 
@@ -48,24 +53,46 @@ def train_in(
       label: its name.
       epochs: how many it has.
       every: steps between checkpoints.
+      on_nan: what a loss that is not finite does.
+      tensorboard: whether to write event files too.
+
+    Raises:
+      Preempted: if SIGTERM came, once everything is saved.
     """
     with (
+        Preemption() as preempted,
         Checkpoints(folder.path / "checkpoints", every=every) as checkpoints,
+        TensorBoard(folder.path / "tensorboard" if tensorboard else None) as board,
         LiveProgress(console, 1) as progress,
     ):
 
         def on_start(step: int, epoch: int) -> None:
             # What was logged after the checkpoint will be logged again, the same.
             folder.keep_rows(lambda row: row["step"] <= step)
+            board.begin(folder.rows())
             progress.begin(label, epochs, done=epoch)
 
         def on_epoch(row: Row) -> None:
             folder.log(row)
+            board.add(row)
             progress.epoch(row)
 
-        result = run(on_epoch=on_epoch, on_start=on_start, checkpoints=checkpoints)
+        result = run(
+            on_epoch=on_epoch,
+            on_start=on_start,
+            checkpoints=checkpoints,
+            on_nan=on_nan,
+            preempted=preempted,
+        )
         folder.add_result(result)
         progress.end()
+    if on_nan == "skip":
+        count = sum(row["skipped"] for row in folder.rows())
+        if count:
+            print(
+                f"{count} updates were skipped: their loss or gradient was not finite",
+                file=sys.stderr,
+            )
 
 
 def train_command(
@@ -77,6 +104,8 @@ def train_command(
     epochs: int,
     every: int,
     show: Callable[[RunFolder, Console], None],
+    on_nan: OnNan = "stop",
+    tensorboard: bool = False,
 ) -> int:
     """The ``train`` command of a task, once its arguments are understood.
 
@@ -88,20 +117,40 @@ def train_command(
       epochs: how many it has.
       every: steps between checkpoints.
       show: writes the report and prints the table, of a partial folder too.
+      on_nan: what a loss that is not finite does.
+      tensorboard: whether to write event files too.
 
     Returns:
-      The exit status: 130 if interrupted, else 0.
+      The exit status: 130 if interrupted, 1 if the loss is not finite, else 0, after
+      SIGTERM too.
     """
     console = Console()
     interrupted = False
     try:
         if not folder.results():
-            train_in(folder, console, run, label=label, epochs=epochs, every=every)
+            train_in(
+                folder,
+                console,
+                run,
+                label=label,
+                epochs=epochs,
+                every=every,
+                on_nan=on_nan,
+                tensorboard=tensorboard,
+            )
     except KeyboardInterrupt:
         interrupted = True
+    except Preempted as stop:
+        what = f"stopped by SIGTERM after step {stop.step}, all of it saved"
+        _say_how_to_go_on("train", arguments, folder, what)
+        return 0
+    except NotFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     show(folder, console)
     if interrupted:
-        return _say_how_to_go_on("train", arguments, folder)
+        _say_how_to_go_on("train", arguments, folder, "interrupted")
+        return 130
     return 0
 
 
@@ -131,7 +180,8 @@ def compare_command(
         interrupted = True
     show(folder, console)
     if interrupted:
-        return _say_how_to_go_on("compare", arguments, folder)
+        _say_how_to_go_on("compare", arguments, folder, "interrupted")
+        return 130
     return 0
 
 
@@ -160,8 +210,9 @@ def do_missing(
             progress.end()
 
 
-def _say_how_to_go_on(command: str, arguments: Sequence[str], folder: RunFolder) -> int:
+def _say_how_to_go_on(
+    command: str, arguments: Sequence[str], folder: RunFolder, what: str
+) -> None:
     words = command_line(command, folder.task)
     line = command_to_resume(words, arguments, folder.path)
-    print(f"interrupted; go on with: {line}", file=sys.stderr)
-    return 130
+    print(f"{what}; go on with: {line}", file=sys.stderr)

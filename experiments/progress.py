@@ -118,6 +118,8 @@ _SHOWN = (
     ("validation_perplexity", "ppl", 1, ".4g", ""),
     ("average_validation_perplexity", "avg", 1, ".4g", ""),
     ("wasserstein_estimate", "W", 1, ".3g", ""),
+    ("frechet_distance", "FD", 1, ".3g", ""),
+    ("average_frechet_distance", "avg", 1, ".3g", ""),
 )
 """Entry of a row, its short name, factor, format and unit."""
 
@@ -131,8 +133,8 @@ def describe(row: Row, epochs: int) -> str:
 
     Returns:
       Such as ``epoch 3/30, loss 0.41, acc 92.4 %, avg 93.0 %``: the loss is that of
-      training; accuracies or perplexities are of iterate and average on validation. A
-      row that has none of these shows its first other numbers.
+      training; accuracies, perplexities or distances of samples are of iterate and
+      average on validation. A row that has none of these shows its first other numbers.
     """
     loss = row["train_loss"]
     parts = [

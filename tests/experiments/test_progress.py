@@ -52,3 +52,25 @@ def test_bars_fit_and_finished_runs_leave_a_line(stop_after):
 
 def test_a_diverged_run_is_said_to_be():
     assert describe(row(3, loss=None), 5) == "epoch 3/5, loss not finite, acc 90.0 %"
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (
+            {"validation_perplexity": 104.26, "average_validation_perplexity": 98.0},
+            "ppl 104.3, avg 98",
+        ),
+        ({"validation_perplexity": None}, ""),
+        (
+            {"wasserstein_estimate": 0.1234, "frechet_distance": 12.34},
+            "W 0.123, FD 12.3",
+        ),
+        ({"seed": 3, "distance": 0.25, "count": 7.0, "norm": 1.0}, "distance 0.25, co"),
+    ],
+)
+def test_rows_of_other_tasks(values, shown):
+    text = describe({"epoch": 2, "train_loss": 4.0, **values}, 9)
+    head = "epoch 2/9, loss 4"
+    assert text.startswith(f"{head}, {shown}" if shown else head)
+    assert shown or text == head

@@ -93,7 +93,7 @@ def test_two_by_two_stopped_in_the_middle_and_resumed(number, whole, tmp_path, c
     deadline = time.monotonic() + 300
     # The first run is over and the second has saved.
     while not list(out.glob("gadam-seed0-*/checkpoints/[0-9]*")):
-        assert process.poll() is None
+        assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)

@@ -20,6 +20,8 @@ COMMANDS = {
     "tune": "choose rates of the base or second-order optimisers on validation",
     "report": "make the table and the report of a run folder again",
     "benchmarks": "time one update of every optimiser against its peers",
+    "datasets": "list the data sets: size, whether ready here, how to get them",
+    "prepare": "download a data set and write it for reading, without TensorFlow",
     "methods": "print the table of methods",
     "models": "print the table of networks, with sizes and costs",
     "theory": "noise of iterates and averages on the noisy quadratic of P0, theorem 1",

@@ -161,7 +161,7 @@ def _folder_record(name: str) -> DatasetRecord:
         size=_BYTES.get(name),
         classes=folder.num_classes,
         source="yours" if name == "folder" else "a folder, as published",
-        how=f"{folder.source}; --data-dir: {folder.needs}",
+        how=f"--data-dir: a folder with {folder.needs}; {folder.source}",
         missing=functools.partial(_reason, load),
         load=load,
     )
@@ -170,10 +170,13 @@ def _folder_record(name: str) -> DatasetRecord:
 def _text_record(name: str) -> DatasetRecord:
     if name in LAYOUTS:
         layout = LAYOUTS[name]
-        source, how = layout.title, f"--data-dir: a folder with {layout.source}"
+        source, how = layout.title, f"--data-dir: {layout.source}"
         missing = functools.partial(_reason, functools.partial(find_layout, name))
     elif name == OWN:
-        source, how = "yours", "--data-dir: train.txt, valid.txt and test.txt"
+        source, how = (
+            "yours",
+            "--data-dir: a folder with train.txt, valid.txt and test.txt",
+        )
         missing = functools.partial(_reason, _find_own)
     else:
         source, how = "pydoc_data.topics", "comes with Python"

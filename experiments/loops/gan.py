@@ -20,8 +20,7 @@ import jax.numpy as jnp
 import optax_ia
 from experiments.checkpoints import Checkpoints
 from experiments.configs.p4.gan import GanConfig, GanRun, check_gan
-from experiments.data import Dataset, load_dataset
-from experiments.data._pipeline import Batches
+from experiments.data import Batches, Dataset, load_dataset
 from experiments.errors import ExperimentError
 from experiments.loops import _gan_step as steps
 from experiments.loops._gan_evaluation import SCORES as SCORES

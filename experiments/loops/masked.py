@@ -17,9 +17,9 @@ import jax
 import optax_ia
 from experiments.checkpoints import Checkpoints
 from experiments.configs.p2.masked import MaskedConfig, MaskedRun, check_masked
+from experiments.data import Batches
 from experiments.data._masked_text import MaskedText, load_masked_text
 from experiments.data._masking import masked_batches
-from experiments.data._pipeline import Batches
 from experiments.errors import ExperimentError, unknown
 from experiments.loops._masked_optimizer import build_optimizer
 from experiments.loops._masked_step import (

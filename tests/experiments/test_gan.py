@@ -324,7 +324,7 @@ def test_a_run_that_stops_anywhere_ends_in_the_same_bits(tmp_path):
             task(**changes),
             on_epoch=rows.append,
             checkpoints=checkpoints,
-            preempted=lambda: next(stops),
+            preempted=lambda *_: next(stops),
         )
     assert preempted.value.step == 2  # inside the first epoch
     with Checkpoints(tmp_path, every=100) as checkpoints:

@@ -178,7 +178,7 @@ def show(folder: RunFolder, console: Console) -> None:
       folder: whose.
       console: where to.
     """
-    # Narrow enough for 80 characters; the page has intervals, rates, times and training too.
+    # Narrow enough for 80 characters; the page has intervals, rates and times too.
     table = Table(
         title="Perplexity: mean ± deviation over seeds", box=None, pad_edge=False
     )

@@ -72,7 +72,7 @@ class LanguageCompare(LanguageTask):
     """For sgd, asgd, nt_asgd and swa; chosen by the search below."""
     adam: Rates = Rates(learning_rate=0.01, weight_decay=DECAY)
     """For adam and the gadam family; chosen by the search."""
-    padam: Rates = Rates(learning_rate=0.3, weight_decay=DECAY)
+    padam: Rates = Rates(learning_rate=2.0, weight_decay=DECAY)
     """For padam and gadamx; chosen by the search."""
     others: dict[str, Rates] = dataclasses.field(default_factory=dict)
     """For any other; without, the registry's rate."""
@@ -99,9 +99,9 @@ class LanguageTuning(LanguageTask):
     """Seeds of the grid, none of them a seed of the comparison."""
     sgd_rates: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0)
     """Learning rates of sgd."""
-    adam_rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2)
+    adam_rates: tuple[float, ...] = (3e-3, 1e-2, 2e-2, 3e-2)
     """Learning rates of adam (P0: 0.0003 to 0.01, for a network 300 times larger)."""
-    padam_rates: tuple[float, ...] = (0.1, 0.3, 1.0)
+    padam_rates: tuple[float, ...] = (0.1, 0.3, 0.5, 1.0, 2.0, 4.0)
     """Learning rates of padam (P0: 1)."""
     weight_decay: float = DECAY
     """L2."""

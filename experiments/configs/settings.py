@@ -36,6 +36,19 @@ class TaskConfig:
     """Side of the square that is cut out of each training image; 0 cuts none."""
     width: int | None = None
     """Channels of the first stage, of networks that have a choice; None: their own."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """What the network computes in; parameters and statistics stay float32."""
+    accumulate: int = 1
+    """Small batches that each batch is cut into, to save memory; one update for all."""
+    remat: bool = False
+    """Compute activations again in the backward pass instead of keeping them."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes, in training."""
+    batch_stats: Literal["global", "replica"] = "global"
+    """What BatchNorm normalises with: the whole batch's statistics, or those of each
+    replica's part (with --accumulate, of each small batch)."""
+    replicas: int | None = None
+    """Equal parts for --batch-stats replica; None: one for each device."""
 
     @property
     def averaging_epoch(self) -> int:
@@ -68,7 +81,20 @@ class RunConfig(TaskConfig):
         return json.dumps(fields, sort_keys=True)
 
 
-_LATER = ("damping", "schedule", "decay_every", "decay_factor", "cutout", "width")
+_LATER = (
+    "damping",
+    "schedule",
+    "decay_every",
+    "decay_factor",
+    "cutout",
+    "width",
+    "precision",
+    "accumulate",
+    "remat",
+    "label_smoothing",
+    "batch_stats",
+    "replicas",
+)
 """Fields that records from before them do not name; they are left out at their default.
 """
 
@@ -130,6 +156,30 @@ def check_task(config: TaskConfig) -> None:
     _check("cutout", config.cutout, "0 or more", lambda value: value >= 0)
     if config.width is not None:
         _check("width", config.width, "at least 1", lambda value: value >= 1)
+    _check_computation(config)
+
+
+def _check_computation(config: TaskConfig) -> None:
+    _check("accumulate", config.accumulate, "at least 1", lambda value: value >= 1)
+    _check(
+        "label_smoothing",
+        config.label_smoothing,
+        "0 or more and below 1",
+        lambda value: 0 <= value < 1,
+    )
+    if config.replicas is not None:
+        if config.batch_stats != "replica":
+            raise ExperimentError("--replicas needs --batch-stats replica")
+        _check("replicas", config.replicas, "at least 1", lambda value: value >= 1)
+    parts = config.accumulate * (config.replicas or 1)
+    if config.batch_size % parts:
+        names = "--accumulate times --replicas"
+        if config.replicas is None:
+            names = "--accumulate"
+        raise ExperimentError(
+            f"--batch-size must be a multiple of {parts} ({names}), got "
+            f"{config.batch_size}"
+        )
 
 
 def check_rates(

@@ -1,4 +1,4 @@
-"""Image classification: the network, the augmentation and one update."""
+"""Image classification: a fresh state, the augmentation and one update."""
 
 import dataclasses
 import functools
@@ -19,28 +19,46 @@ from experiments.data import (
     with_cutout,
 )
 from experiments.errors import ExperimentError, unknown
+from experiments.loops._accumulate import accumulated, gradient_norm
+from experiments.loops._image_network import network
 from experiments.loops._skip import add_metrics
 from experiments.optimizers import build_optimizer
-from optax_ia import models
+from experiments.parallel import Placement, in_place
+from optax_ia import models, registry
 from optax_ia.flax import TrainState, build_train_step
 
 Totals = dict[str, jax.Array]
 FullBatches = Callable[[], Iterable[Any]]
+Parts = tuple[tuple[Any, ...], ...]
+"""The small batches that a batch is cut into, most often one; ready for the devices."""
 
 _TOTALS = ("loss", "correct", "gradient_norm", "update_norm")
 
 
-def _loss(logits: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
+def _loss(
+    logits: jax.Array,
+    batch: tuple[jax.Array, jax.Array],
+    *,
+    label_smoothing: float = 0.0,
+) -> tuple[Any, Any]:
     """Cross entropy and accuracy of a batch."""
     _, labels = batch
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if label_smoothing:
+        exact = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        smooth = optax.smooth_labels(exact, label_smoothing)
+        losses = optax.softmax_cross_entropy(logits, smooth)
+    else:
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     correct = jnp.mean(logits.argmax(-1) == labels, dtype=jnp.float32)
     return losses.mean(), {"correct": correct}
 
 
 @functools.cache
 def _step(
-    needs: tuple[str, ...], augment: Augment, full_batches: FullBatches | None
+    needs: tuple[str, ...],
+    augment: Augment,
+    full_batches: FullBatches | None,
+    label_smoothing: float = 0.0,
 ) -> Callable[..., Any]:
     """The step of all optimisers with the same needs, on the same data."""
 
@@ -48,8 +66,9 @@ def _step(
         images, labels = batch
         return augment(key, images), labels
 
+    loss = functools.partial(_loss, label_smoothing=label_smoothing)
     return build_train_step(
-        needs, _loss, prepare=prepare, full_batches=full_batches, norms=True
+        needs, loss, prepare=prepare, full_batches=full_batches, norms=True
     )
 
 
@@ -85,16 +104,93 @@ def train_step(
     Returns:
       The new state and the new sums.
     """
-    step = _step(needs, augment, full_batches)
-    state, metrics = step(state, (images, labels), key)
-    return state, _add(totals, metrics)
+    return train_step_of_parts(
+        state,
+        totals,
+        key,
+        ((images, labels),),
+        augment=augment,
+        needs=needs,
+        full_batches=full_batches,
+    )
+
+
+def train_step_of_parts(
+    state: TrainState,
+    totals: Totals,
+    key: jax.Array,
+    parts: Parts,
+    *,
+    augment: Augment,
+    needs: tuple[str, ...] = (),
+    full_batches: FullBatches | None = None,
+    label_smoothing: float = 0.0,
+) -> tuple[TrainState, Totals]:
+    """:func:`train_step` with the gradients of several small batches.
+
+    Args:
+      state: its optimiser updates at the last of them.
+      totals: as there.
+      key: as there; each small batch has draws of its own.
+      parts: the small batches, as :func:`cut` makes them.
+      augment: as there.
+      needs: as there.
+      full_batches: as there.
+      label_smoothing: share of each label that is spread over all classes.
+
+    Returns:
+      The new state and the new sums: the means over the small batches, and the norm of
+      the mean gradient.
+    """
+    step = _step(needs, augment, full_batches, label_smoothing)
+    every = []
+    for part in parts:
+        state, metrics = step(state, part, key)
+        every.append(metrics)
+    if len(parts) > 1:
+        return state, _add_mean(totals, every, gradient_norm(state.opt_state))
+    return state, _add(totals, every[0])
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add_mean(totals: Totals, every: list[Totals], norm: jax.Array) -> Totals:
+    mean = jax.tree.map(lambda *values: sum(values) / len(values), *every)
+    # The parameters move at the last alone.
+    seen = {"gradient_norm": norm, "update_norm": every[-1]["update_norm"]}
+    return add_metrics(totals, mean | seen)
+
+
+def cut(
+    batch: tuple[Any, ...], accumulate: int = 1, placement: Placement | None = None
+) -> Parts:
+    """Cuts this host's share of a batch into small batches, and places them.
+
+    Args:
+      batch: arrays in this host's memory, of which ``accumulate`` divides the rows.
+      accumulate: how many small batches.
+      placement: the devices; None leaves them on the host.
+
+    Returns:
+      The small batches.
+    """
+    rows = len(batch[0]) // accumulate
+    parts = tuple(
+        tuple(array[first : first + rows] for array in batch)
+        for first in range(0, accumulate * rows, rows)
+    )
+    return parts if placement is None else placement.share(parts)
 
 
 @functools.cache
-def full_batches(name: str, batch_size: int) -> FullBatches:
+def full_batches(
+    name: str, batch_size: int, placement: Placement | None = None
+) -> FullBatches:
     """All training batches of a data set, always in the same order."""
     split = load_dataset(name).train
-    return functools.partial(epoch_batches, split, batch_size, seed=0, epoch=0)
+    batches = functools.partial(epoch_batches, split, batch_size, seed=0, epoch=0)
+    if placement is None:
+        return batches
+    return lambda: map(placement.whole, batches())
 
 
 def zero_totals() -> Totals:
@@ -127,35 +223,96 @@ def load(config: TaskConfig) -> Dataset:
     return dataclasses.replace(data, augment=with_cutout(data.augment, config.cutout))
 
 
-@functools.cache
-def _shared_model(
-    name: str, num_classes: int, width: int | None
-) -> tuple[nn.Module, Callable[..., Any]]:
-    """A model and its ``apply``, one object each per name and width.
-
-    Compiled programs are found again by the identity of what they were made from.
-    """
-    options = {} if width is None else {"width": width}
-    try:
-        model = models.create_model(name, num_classes=num_classes, **options)
-    except TypeError as error:
-        raise ExperimentError(f"{name} takes no --width: {error}") from error
-    return model, model.apply
-
-
 @functools.partial(jax.jit, static_argnames="model")
 def _init_variables(model: nn.Module, key: jax.Array, images: jax.Array) -> Any:
     return model.init(key, images, train=False)
 
 
-def init_state(config: RunConfig, data: Dataset, key: jax.Array) -> TrainState:
-    """A fresh state; model and optimiser are the same objects for every seed."""
-    model, apply_fn = _shared_model(config.model, data.num_classes, config.width)
-    variables = _init_variables(model, key, data.train.images[:1])
+def init_state(
+    config: RunConfig, data: Dataset, key: jax.Array, placement: Placement | None = None
+) -> TrainState:
+    """A fresh state; model and optimiser are the same objects for every seed.
+
+    Args:
+      config: the run.
+      data: the data.
+      key: of the parameters.
+      placement: the devices; None for one. No device holds more than its part at any
+        time.
+
+    Returns:
+      The state.
+    """
+    model, apply_fn = network(config, data.num_classes, placement)
     shared = dataclasses.replace(config, seed=0)
-    return TrainState.create(
-        apply_fn=apply_fn,
-        params=variables["params"],
-        tx=build_optimizer(shared, len(data.train) // config.batch_size),
-        batch_stats=variables.get("batch_stats", {}),
-    )
+    tx = build_optimizer(shared, len(data.train) // config.batch_size)
+    if config.accumulate > 1:
+        tx = accumulated(tx, config.accumulate)
+    if placement is not None:
+        tx = in_place(tx, placement)
+
+    def create(variables: Any) -> TrainState:
+        return TrainState.create(
+            apply_fn=apply_fn,
+            params=variables["params"],
+            tx=tx,
+            batch_stats=variables.get("batch_stats", {}),
+        )
+
+    image = data.train.images[:1]
+    if placement is None:
+        return create(_init_variables(model, key, image))
+
+    def begin(key: jax.Array, image: jax.Array) -> TrainState:
+        return create(_init_variables(model, key, image))
+
+    shapes = jax.eval_shape(begin, key, image)
+    return jax.jit(begin, out_shardings=placement.shardings(shapes))(key, image)
+
+
+_WHOLE = ("grad_fn", "value_fn", "matvec", "full_gradient", "kfac_factors")
+
+
+def check_run(config: RunConfig, devices: int = 1, *, skip: bool = False) -> None:
+    """Checks that optimiser, batch and devices go together.
+
+    Args:
+      config: the run.
+      devices: how many.
+      skip: whether updates that are not finite are left out.
+
+    Raises:
+      ExperimentError: naming the argument and what does not fit.
+    """
+    size, accumulate = config.batch_size, config.accumulate
+    if size % (devices * accumulate):
+        of = f"{devices} devices" + f" times --accumulate {accumulate}" * (
+            accumulate > 1
+        )
+        raise ExperimentError(
+            f"--batch-size must be a multiple of {devices * accumulate} ({of}; "
+            f"--devices takes fewer), got {size}"
+        )
+    replicas = config.replicas or devices
+    if config.batch_stats == "replica" and size % (replicas * accumulate):
+        raise ExperimentError(
+            f"--batch-size must be a multiple of {replicas * accumulate} (--replicas "
+            f"{replicas} times --accumulate {accumulate}), got {size}"
+        )
+    if accumulate > 1 and skip:
+        raise ExperimentError(
+            f"--accumulate must be 1 with --on-nan skip, got {accumulate}"
+        )
+    needs = registry.get_record(config.optimizer).needs
+    whole = [name for name in needs if name in _WHOLE]
+    if accumulate > 1 and whole:
+        raise ExperimentError(
+            f"--accumulate must be 1 for {config.optimizer}, which evaluates whole "
+            f"batches itself (it needs {', '.join(whole)}), got {accumulate}"
+        )
+    if "kfac_factors" in needs and (config.remat or config.batch_stats == "replica"):
+        flag = "--remat" if config.remat else "--batch-stats replica"
+        raise ExperimentError(
+            f"{flag} does not go with {config.optimizer}, whose factors are taken from "
+            "one pass over the whole batch"
+        )

@@ -11,6 +11,7 @@ import optax
 
 import optax_ia
 from experiments.data import Dataset, Split, epoch_batches
+from experiments.parallel import Placement
 from optax_ia.flax import TrainState
 
 _BATCH = 512
@@ -32,7 +33,11 @@ def _score(
 
 
 def evaluate(
-    apply_fn: Callable[..., Any], variables: Any, split: Split
+    apply_fn: Callable[..., Any],
+    variables: Any,
+    split: Split,
+    *,
+    placement: Placement | None = None,
 ) -> tuple[float, float]:
     """Mean cross entropy and accuracy over a split.
 
@@ -40,12 +45,15 @@ def evaluate(
       apply_fn: the model's ``apply``.
       variables: ``params`` and ``batch_stats``.
       split: images and labels.
+      placement: the devices; None for one. The sums are exact on any number of them.
 
     Returns:
       Loss and accuracy (a fraction).
     """
     loss = correct = 0.0
     size = min(_BATCH, len(split))
+    if placement is not None:  # at least as many that every device has as many
+        size = -(-size // placement.devices) * placement.devices
     for begin in range(0, len(split), size):
         images = split.images[begin : begin + size]
         labels = split.labels[begin : begin + size]
@@ -54,13 +62,20 @@ def evaluate(
         weights = np.pad(np.ones(len(images), np.float32), (0, missing))
         images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
         labels = np.pad(labels, (0, missing))
-        sums = _score(apply_fn, variables, images, labels, weights)
+        batch = images, labels, weights
+        if placement is not None:
+            batch = placement.whole(batch)
+        sums = _score(apply_fn, variables, *batch)
         loss, correct = loss + float(sums[0]), correct + float(sums[1])
     return loss / len(split), correct / len(split)
 
 
 def _recalibration_batches(
-    data: Dataset, batch_size: int, seed: int, key: jax.Array
+    data: Dataset,
+    batch_size: int,
+    seed: int,
+    key: jax.Array,
+    placement: Placement | None,
 ) -> Iterator[jax.Array]:
     """One pass over the training data, augmented as in training, always the same.
 
@@ -69,6 +84,8 @@ def _recalibration_batches(
     """
     batches = epoch_batches(data.train, batch_size, seed=seed, epoch=0)
     for number, (images, _) in enumerate(batches):
+        if placement is not None:
+            images = placement.whole(images)
         yield data.augment(jax.random.fold_in(key, number), images)
 
 
@@ -78,7 +95,13 @@ def has_average(state: TrainState) -> bool:
 
 
 def candidates(
-    state: TrainState, data: Dataset, *, batch_size: int, seed: int, key: jax.Array
+    state: TrainState,
+    data: Dataset,
+    *,
+    batch_size: int,
+    seed: int,
+    key: jax.Array,
+    placement: Placement | None = None,
 ) -> dict[str, Any]:
     """The variables to be evaluated.
 
@@ -88,6 +111,7 @@ def candidates(
       batch_size: examples a batch, for the batch statistics.
       seed: of the order of the training data.
       key: of its augmentation, and of dropout.
+      placement: the devices; None for one.
 
     Returns:
       ``""`` to the iterate's variables and, once something has been averaged,
@@ -96,13 +120,17 @@ def candidates(
     """
     found = {"": {"params": state.params, "batch_stats": state.batch_stats}}
     if has_average(state):
-        batches = _recalibration_batches(data, batch_size, seed, key)
+        batches = _recalibration_batches(data, batch_size, seed, key, placement)
         found["average_"] = state.averaged_variables(batches, rngs={"dropout": key})
     return found
 
 
 def score_splits(
-    state: TrainState, variables: dict[str, Any], splits: dict[str, Split]
+    state: TrainState,
+    variables: dict[str, Any],
+    splits: dict[str, Split],
+    *,
+    placement: Placement | None = None,
 ) -> dict[str, Any]:
     """Loss and accuracy of each candidate on each split, under flat names.
 
@@ -110,6 +138,7 @@ def score_splits(
       state: the state, for its ``apply_fn``.
       variables: as :func:`candidates` gives them.
       splits: such as ``{"validation": ...}``.
+      placement: the devices; None for one.
 
     Returns:
       Such as ``validation_loss`` and ``average_validation_accuracy``; None where there
@@ -120,7 +149,9 @@ def score_splits(
         for name, split in splits.items():
             loss = accuracy = None
             if prefix in variables:
-                loss, accuracy = evaluate(state.apply_fn, variables[prefix], split)
+                loss, accuracy = evaluate(
+                    state.apply_fn, variables[prefix], split, placement=placement
+                )
             row[f"{prefix}{name}_loss"] = loss
             row[f"{prefix}{name}_accuracy"] = accuracy
     return row

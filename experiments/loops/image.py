@@ -6,6 +6,7 @@ a run that goes on from a checkpoint ends in the same bits as one that never sto
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +18,11 @@ import jax.numpy as jnp
 import optax_ia
 from experiments.checkpoints import Checkpoints
 from experiments.configs.settings import RunConfig
-from experiments.data import Dataset
+from experiments.data import Dataset, Split
 from experiments.data._pipeline import train_batches
 from experiments.loops._image_step import Totals as Totals
+from experiments.loops._image_step import check_run as check_run
+from experiments.loops._image_step import cut, train_step_of_parts
 from experiments.loops._image_step import full_batches as full_batches
 from experiments.loops._image_step import init_state as init_state
 from experiments.loops._image_step import load as load
@@ -36,6 +39,7 @@ from experiments.loops.engine import (
     without_nan,
 )
 from experiments.loops.evaluation import candidates, score_splits
+from experiments.parallel import Placement
 from optax_ia import registry
 from optax_ia.flax import TrainState
 
@@ -48,16 +52,21 @@ class ImageTask(Task):
       config: the run.
       data: the data.
       skip: leave out updates whose loss or gradient is not finite.
+      placement: the devices; None for one.
     """
 
     config: RunConfig
     data: Dataset
     skip: bool = False
+    placement: Placement | None = None
     score_name = "validation_accuracy"
     score_mode = "max"
 
     def __post_init__(self):
         config = self.config
+        placement = self.placement
+        devices = 1 if placement is None else placement.devices
+        check_run(config, devices, skip=self.skip)
         self.label = f"{config.optimizer}, seed {config.seed}"
         self.epochs = config.epochs
         self._steps = len(self.data.train) // config.batch_size
@@ -67,7 +76,9 @@ class ImageTask(Task):
         self._needs = registry.get_record(config.optimizer).needs
         self._full_batches = None
         if "full_gradient" in self._needs:
-            self._full_batches = full_batches(config.dataset, config.batch_size)
+            self._full_batches = full_batches(
+                config.dataset, config.batch_size, placement
+            )
 
     def epoch_steps(self, epoch: int) -> int:
         """The whole batches of the training split."""
@@ -76,35 +87,52 @@ class ImageTask(Task):
 
     def init(self) -> Training:
         """Fresh parameters, from the seed."""
-        state = init_state(self.config, self.data, self._init_key)
+        state = init_state(self.config, self.data, self._init_key, self.placement)
         totals = zero_totals()
         if self.skip:
             state = skipping(state, self._needs)
             totals["skipped"] = jnp.zeros(())
-        return Training(state, {}, totals)
+        return self._placed(Training(state, {}, totals))
+
+    def _placed(self, tree: Any) -> Any:
+        """A tree with all that was made on the host where the rest of it is."""
+        return tree if self.placement is None else self.placement.place(tree)
 
     def batches(self) -> grain.DatasetIterator:
         """The batches of all epochs, each shuffled by itself."""
+        parts = functools.partial(
+            cut, accumulate=self.config.accumulate, placement=self.placement
+        )
+        hosts = {}
+        if self.placement is not None:
+            hosts["process_index"] = jax.process_index()
+            hosts["process_count"] = self.placement.process_count
         return train_batches(
             self.data,
             self.config.batch_size,
             seed=self.config.seed,
             epochs=self.epochs,
+            put=None if self._plain else parts,
+            **hosts,
         )
+
+    @property
+    def _plain(self) -> bool:
+        """Whether batches are neither cut nor placed."""
+        return self.placement is None and self.config.accumulate == 1
 
     def step(self, training: Training, batch: Any, step: int) -> Training:
         """One update on an augmented batch."""
         del step  # the state counts for itself
-        images, labels = batch
-        state, totals = train_step(
+        state, totals = train_step_of_parts(
             training.state,
             training.totals,
             self._augment_key,
-            images,
-            labels,
+            (batch,) if self._plain else batch,
             augment=self.data.augment,
             needs=self._needs,
             full_batches=self._full_batches,
+            label_smoothing=self.config.label_smoothing,
         )
         return training.replace(state=state, totals=totals)
 
@@ -116,7 +144,14 @@ class ImageTask(Task):
             batch_size=self.config.batch_size,
             seed=self.config.seed,
             key=self._recalibrate_key,
+            placement=self.placement,
         )
+
+    def scores(
+        self, state: TrainState, found: dict[str, Any], splits: dict[str, Split]
+    ) -> Row:
+        """Of candidates; see :func:`experiments.loops.evaluation.score_splits`."""
+        return score_splits(state, found, splits, placement=self.placement)
 
     def end_epoch(
         self, training: Training, means: dict[str, float], epoch: int, step: int
@@ -124,13 +159,13 @@ class ImageTask(Task):
         """Evaluates on validation, tells the optimiser if it listens, makes the row."""
         state = training.state
         found = self.candidates(state)
-        scores = score_splits(state, found, {"validation": self.data.validation})
+        scores = self.scores(state, found, {"validation": self.data.validation})
         if _finds_own_start(state):
             accuracy = scores["average_validation_accuracy"]
             if accuracy is None:
                 accuracy = scores["validation_accuracy"]
             opt_state = optax_ia.record_metric(state.opt_state, 1 - accuracy)
-            state = state.replace(opt_state=opt_state)
+            state = self._placed(state.replace(opt_state=opt_state))
         row = {
             "optimizer": self.config.optimizer,
             "seed": self.config.seed,
@@ -162,6 +197,7 @@ def run(
     checkpoints: Checkpoints | None = None,
     final_splits: tuple[str, ...] = ("validation", "test"),
     on_nan: OnNan = "record",
+    placement: Placement | None = None,
     **hooks: Any,
 ) -> Row:
     """Trains, evaluating on validation every epoch and on test once, at the end.
@@ -173,13 +209,14 @@ def run(
       checkpoints: where to save, and to go on from if something was saved there.
       final_splits: what is evaluated at the end; tuning leaves the test set alone.
       on_nan: what a loss that is not finite does; a comparison records it.
+      placement: the devices; None for one.
       **hooks: further arguments of :func:`experiments.loops.engine.fit`.
 
     Returns:
       The row of the run for ``results.csv``, without commit and versions.
     """
     began = time.perf_counter()
-    task = ImageTask(config, data, skip=on_nan == "skip")
+    task = ImageTask(config, data, skip=on_nan == "skip", placement=placement)
     training, fitted = fit(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )
@@ -199,7 +236,7 @@ def run(
             "num_averaged": int(
                 optax_ia.diagnostics(state.opt_state).get("num_averaged", 0)
             ),
-            **score_splits(state, task.candidates(state), splits),
+            **task.scores(state, task.candidates(state), splits),
             "seconds": round(time.perf_counter() - began, 3),
             "compile_seconds": round(fitted.compile_seconds, 3),
             "steps_per_second": None if rate is None else round(rate, 2),

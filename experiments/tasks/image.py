@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from experiments import report
+from experiments import parallel, report
 from experiments.cli import parse
 from experiments.configs.p0.digits import PRESETS, CompareConfig
 from experiments.configs.settings import (
@@ -53,7 +53,7 @@ class TrainConfig(TaskConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainArguments(TrainConfig):
+class TrainArguments(parallel.ParallelArguments, TrainConfig):
     """Train one optimiser with checkpoints; --resume goes on exactly."""
 
     tensorboard: bool = False
@@ -115,19 +115,29 @@ def train_main(arguments: Sequence[str]) -> int:
     parsed = parse(TrainArguments, arguments, command="train")
     config = TrainConfig(**fields_of(parsed, TrainConfig))
     run = resolve_run(config)
+    placement = parallel.begin(parsed)
+    devices = 1 if placement is None else placement.devices
+    if run.batch_stats == "replica" and run.replicas is None:
+        # Results depend on it: it stands in the record.
+        run = dataclasses.replace(run, replicas=devices)
+        config = dataclasses.replace(config, replicas=devices)
+    image.check_run(run, devices, skip=config.on_nan == "skip")
     data = image.load(run)
-    folder = RunFolder.prepare(parsed.out, "train", config, resume=parsed.resume)
-    return train_command(
-        arguments,
-        folder,
-        functools.partial(_run, run, data),
-        label=f"{run.optimizer}, seed {run.seed}",
-        epochs=run.epochs,
-        every=config.checkpoint_every,
-        show=_show,
-        on_nan=config.on_nan,
-        tensorboard=parsed.tensorboard,
-    )
+    with parallel.leader_alone_prints():
+        folder = parallel.prepare_folder(
+            parsed.out, "train", config, resume=parsed.resume
+        )
+        return train_command(
+            arguments,
+            folder,
+            functools.partial(_run, run, data, placement=placement),
+            label=f"{run.optimizer}, seed {run.seed}",
+            epochs=run.epochs,
+            every=config.checkpoint_every,
+            show=_show if parallel.is_leader() else _show_nothing,
+            on_nan=config.on_nan,
+            tensorboard=parsed.tensorboard and parallel.is_leader(),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +231,10 @@ def compare_main(arguments: Sequence[str]) -> int:
         for run in plan(config)
     ]
     return compare_command(arguments, folder, runs, show=_show)
+
+
+def _show_nothing(folder: RunFolder, console: Console) -> None:
+    del folder, console
 
 
 def _run(run: RunConfig, data: Dataset, **hooks: Any) -> image.Row:

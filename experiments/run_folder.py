@@ -155,7 +155,8 @@ class RunFolder:
             "versions": environment.versions(),
         }
         text = json.dumps(description, indent=2) + "\n"
-        write_atomically(path / "config.json", text)
+        with _on_disk(path / "config.json"):
+            write_atomically(path / "config.json", text)
         return folder
 
     def _check_same(self, command: str, task: str, fields: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -206,21 +205,6 @@ def fill(folder, steps, size):
             checkpoints.save(step, training(step, size), at(step))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of two megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid():
-        pytest.skip("mounting a small file system needs root")
-    command = [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_is_one_line_and_harms_nothing(small_disk, capfd):
     size = 220_000  # two of them fit, not three
     with pytest.raises(ExperimentError) as caught:
@@ -235,6 +219,26 @@ def test_a_full_disk_is_one_line_and_harms_nothing(small_disk, capfd):
     assert step == 10
     assert_same(found, training(10, size))
     assert steps_in(small_disk) == [5, 10]
+
+
+def test_sharded_or_not_it_is_the_same_checkpoint(tmp_path):
+    mesh = jax.sharding.Mesh(jax.devices(), "data")
+    over, each = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+        for axes in (("data",), ())
+    )
+    whole = training(5)
+    sharded = jax.device_put(whole, each)
+    sharded = sharded.replace(weights=jax.device_put(whole.weights, over))
+    assert len(sharded.weights.sharding.device_set) == 8
+    for name, saved, other in (("a", sharded, whole), ("b", whole, sharded)):
+        with Checkpoints(tmp_path / name, every=5) as checkpoints:
+            checkpoints.save(5, saved, at(5))
+        for start in (saved, other):
+            with Checkpoints(tmp_path / name, every=5) as checkpoints:
+                found, _ = checkpoints.restore(start, numbers())
+            assert_same(found, whole)
+            assert found.weights.sharding == start.weights.sharding
 
 
 def test_a_failing_disk_is_one_line(tmp_path, monkeypatch):

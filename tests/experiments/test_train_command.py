@@ -1,5 +1,6 @@
 """What ``train`` does around a run of any task: signals, NaN, event files, progress."""
 
+import contextlib
 import os
 import signal
 import struct
@@ -143,6 +144,39 @@ def test_updates_that_are_not_finite_can_be_skipped(tmp_path, capsys):
     assert train(folder, *arguments, "--resume") == 0
     assert "2 updates were skipped" in capsys.readouterr().err
     assert [row["skipped"] for row in RunFolder.open(folder).rows()] == [0, 0, 2, 0]
+
+
+def test_a_full_disk_ends_with_one_line_and_the_run_goes_on_later(
+    small_disk, capfd, whole
+):
+    folder, ballast = small_disk / "run", small_disk / "ballast"
+
+    def fill(done):
+        if done == 8:
+            with contextlib.suppress(OSError), open(ballast, "wb", 0) as file:
+                while True:
+                    file.write(bytes(512))
+
+    tiny.AFTER_STEP.append(fill)
+    assert train(folder) == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1, error
+    assert error.startswith("error: ")
+    assert "no space left on device" in error
+    assert "go on with --resume" in error
+    ballast.unlink()
+    tiny.AFTER_STEP.clear()
+    assert train(folder, "--resume") == 0
+    assert metrics(folder) == metrics(whole)
+
+
+def test_a_disk_that_is_full_from_the_start(small_disk, capfd):
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "ballast").write_bytes(bytes(3 * 2**20))
+    assert train(small_disk / "run") == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1, error
+    assert "no space left on device" in error
 
 
 def scalars(folder):

@@ -1,18 +1,13 @@
 """``train`` interrupted or killed goes on to the same bits."""
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from experiments.__main__ import main
 from experiments.loops import image
 from experiments.run_folder import RunFolder
+from tests.experiments.trained import assert_same_run, last_checkpoint, start
 
 ARGUMENTS = [
     "--optimizer=gadamx",
@@ -41,28 +36,8 @@ main(sys.argv[1:])
 """
 
 
-def start(*command):
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    environment.pop("XLA_FLAGS", None)
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", *command],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def train(folder, *more):
     return start("-m", "experiments", "train", *ARGUMENTS, f"--out={folder}", *more)
-
-
-def last_checkpoint(folder):
-    with ocp.CheckpointManager(folder / "checkpoints") as manager:
-        items = {"training": ocp.args.StandardRestore()}
-        step = manager.latest_step()
-        return step, manager.restore(step, args=ocp.args.Composite(**items))["training"]
 
 
 @pytest.mark.filterwarnings("ignore:.*sharding.*:UserWarning")
@@ -81,27 +56,9 @@ def test_killed_in_mid_epoch_and_resumed_is_as_if_never_killed(tmp_path):
     resumed = train(tmp_path / "killed", "--resume")
     _, complaint = resumed.communicate()
     assert resumed.returncode == 0, complaint
-    assert metrics.read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
-    step, expected = last_checkpoint(tmp_path / "whole")
-    assert (step, expected["state"]["step"]) == (56, 56)
-    step, found = last_checkpoint(tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    step, _ = last_checkpoint(tmp_path / "killed")
     assert step == 56
-
-    def leaves(tree, path=()):
-        if isinstance(tree, dict):
-            for name in sorted(tree):
-                yield from leaves(tree[name], (*path, name))
-        elif isinstance(tree, list | tuple):
-            for number, below in enumerate(tree):
-                yield from leaves(below, (*path, number))
-        else:
-            yield path, tree
-
-    expected, found = dict(leaves(expected)), dict(leaves(found))
-    assert expected.keys() == found.keys()
-    assert len(expected) > 30  # parameters, moments, average, statistics, sums
-    for path, array in expected.items():
-        np.testing.assert_array_equal(array, found[path], err_msg=str(path))
     results = (tmp_path / "killed" / "results.csv").read_text().splitlines()
     assert len(results) == 2
     assert ",30," in results[1]  # resumed_from_step

@@ -114,8 +114,10 @@ class TfdsSplit:
             )
         if not splits[split].num_examples:
             raise ExperimentError(f"{self._place} is empty")
-        for path in splits[split].filepaths:
-            if not Path(path).is_file():
+        self._files = [Path(path) for path in splits[split].filepaths]
+        self._ends = np.cumsum(splits[split].shard_lengths)
+        for path in self._files:
+            if not path.is_file():
                 raise ExperimentError(f"{self._place}: there is no {path}")
         try:
             self._records = builder.as_data_source(
@@ -210,7 +212,8 @@ class TfdsSplit:
         return label
 
     def _record(self, index: int) -> str:
-        return f"{self._place}, record {index}"
+        file = self._files[int(np.searchsorted(self._ends, index, side="right"))]
+        return f"{self._place}, record {index} ({file.name})"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Preparing data sets from their published archives, served from this machine."""
 
+import _thread
 import contextlib
 import dataclasses
 import functools
@@ -49,6 +50,7 @@ class Server:
 
     def __init__(self, folder):
         self.folder, self.asked, self.cut = folder, [], set()
+        self.halfway = None
         outer = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
@@ -65,6 +67,9 @@ class Server:
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content[: len(content) // 2])
+                self.wfile.flush()
+                if outer.halfway is not None:
+                    outer.halfway()
                 return None
 
         make = functools.partial(Handler, directory=str(folder))
@@ -209,6 +214,51 @@ def test_a_download_that_was_cut_off_is_begun_again(server, tmp_path):
     server.cut = set()
     done = prepare("cifar10", tmp_path / "data", archives=files)
     assert done.examples == {"train": 100, "test": 20}
+
+
+def test_ctrl_c_leaves_no_half_download(server, tmp_path):
+    archives.cifar(server.folder)
+    files = server.archives("cifar10")
+    server.cut, server.halfway = {"cifar-10-binary.tar.gz"}, _thread.interrupt_main
+    with pytest.raises(KeyboardInterrupt):
+        prepare("cifar10", tmp_path / "data", archives=files)
+    assert not partial_files(tmp_path / "data")
+    server.cut = set()
+    assert not prepare("cifar10", tmp_path / "data", archives=files).before
+
+
+def test_a_full_disk_leaves_what_was_there(server, tmp_path):
+    archives.mnist(server.folder)
+    archives.cifar(server.folder)
+    data_dir = tmp_path / "data"
+    prepare("mnist", data_dir, archives=server.archives("mnist"))
+    code = f"""
+        import resource
+        from pathlib import Path
+        from experiments.data.prepare import Archive, prepare
+        from experiments.errors import ExperimentError
+
+        # no file may become larger: what write() meets on a full disk, but for errno
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        folders = Path({str(data_dir)!r}), Path({str(server.folder)!r})
+        for by_hand in (None, folders[1]):  # while downloading, while writing records
+            try:
+                prepare("cifar10", folders[0], by_hand,
+                        archives={server.archives("cifar10")!r})
+            except ExperimentError as error:
+                print(error)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    said = ended.stdout.splitlines()
+    assert len(said) == 2, ended.stderr
+    for line in said:
+        assert line.startswith(f"cannot write cifar10 to {data_dir}: ")
+        assert "File too large" in line
+    assert not partial_files(data_dir)
+    assert not (data_dir / "cifar10" / "3.0.2").exists()
+    assert prepare("mnist", data_dir).before
 
 
 def test_an_unreachable_server_is_said_at_once(server, tmp_path):

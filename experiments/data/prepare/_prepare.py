@@ -185,8 +185,9 @@ def _write(
             f"cannot download {name} from {', '.join(hosts)}: {reason}; finished files "
             f"are kept, and --manual-dir takes a folder with: {', '.join(files)}"
         ) from error
-    except OSError as error:  # a full disk, most often
-        raise ExperimentError(f"cannot write {name} to {root}: {error}") from error
+    except (OSError, RuntimeError) as error:  # a full disk, most often
+        reason = " ".join(str(error).split())
+        raise ExperimentError(f"cannot write {name} to {root}: {reason}") from error
 
 
 def _builder(

@@ -133,6 +133,27 @@ def test_a_diverged_run_is_recorded_and_not_fatal(digits):
     assert result["test_accuracy"] < 0.5
 
 
+def test_a_diverged_run_stops_where_it_is_told_to(digits):
+    config = dataclasses.replace(SHORT, optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(ExperimentError, match=r"not finite at step \d, in epoch 1"):
+        run(config, digits, on_nan="stop")
+
+
+def test_batches_that_are_not_finite_are_left_out(digits):
+    images = digits.train.images.copy()
+    images[7] = np.nan
+    data = dataclasses.replace(digits, train=Split(images, digits.train.labels))
+    rows, result = run(SHORT, data, on_nan="skip")
+    # the image is in one of seven batches, or among the few left over
+    assert all(row["skipped"] in (0, 1) for row in rows)
+    assert 0 < rows[-1]["total_notfinite"] == sum(row["skipped"] for row in rows)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert np.isfinite(result["test_loss"])  # with the batch statistics of training
+    config = dataclasses.replace(SHORT, optimizer="sam")
+    with pytest.raises(ExperimentError, match="--on-nan must be stop .* grad_fn"):
+        run(config, data, on_nan="skip")
+
+
 def test_scores_do_not_depend_on_the_chunks(digits, monkeypatch):
     state = image.init_state(SHORT, digits, jax.random.key(0))
     variables = {"params": state.params, "batch_stats": state.batch_stats}

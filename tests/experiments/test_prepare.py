@@ -407,6 +407,53 @@ def test_damaged_files_are_named(name, file, content, message, server, tmp_path)
     assert not partial_files(tmp_path / "data")
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "member", "content", "message"),
+    [
+        (
+            "downsampled_imagenet/32x32",
+            "valid_32x32.tar",
+            "valid_32x32/00000.png",
+            archives.jpeg(np.zeros((32, 31, 3), np.uint8), kind="png"),
+            "valid_32x32/00000.png: the image is 31x32, expected 32x32",
+        ),
+        (
+            "imagenette",
+            "imagenette2.tgz",
+            "imagenette2/train/n01440764/a.JPEG",
+            b"no image",
+            ".tgz: imagenette2/train/n01440764/a.JPEG is no image",
+        ),
+        (
+            "imagenette",
+            "imagenette2.tgz",
+            "imagenette2/train/n00000000/a.JPEG",
+            archives.jpeg(np.zeros((9, 9, 3), np.uint8)),
+            "a.JPEG: unknown label 'n00000000'",
+        ),
+    ],
+)
+def test_a_wrong_image_in_an_archive_is_named(
+    name, file, member, content, message, server, tmp_path
+):
+    WRITERS[name](server.folder)
+    with tarfile.open(server.folder / file, "w:gz") as archive:
+        archives.add(archive, member, content)
+    with pytest.raises(ExperimentError, match=message):
+        prepare(name, tmp_path / "data", archives=server.archives(name))
+    assert not partial_files(tmp_path / "data")
+
+
+def test_an_archive_without_images_is_an_empty_split(server, tmp_path):
+    archives.imagenette(server.folder)
+    with tarfile.open(server.folder / "imagenette2.tgz", "w:gz") as archive:
+        archives.add(archive, "imagenette2/val/README", b"nothing")
+    with pytest.raises(
+        ExperimentError, match="imagenette2.*.tgz holds no .*empty split"
+    ):
+        prepare("imagenette", tmp_path, archives=server.archives("imagenette"))
+
+
 def official_labels(count):
     path = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt")
     return path.read_text().split()[:count]

@@ -101,3 +101,28 @@ def check_label(label: int, classes: int, place: str) -> int:
             f"{place}: unknown label {label}, expected 0 to {classes - 1}"
         )
     return label
+
+
+def check_image(
+    content: bytes, place: str, size: tuple[int, int] | None = None
+) -> bytes:
+    """An image file whose beginning can be read, or else an error that names its place.
+
+    Args:
+      content: of the file.
+      place: for the message.
+      size: width and height that it must have; None takes any.
+
+    Returns:
+      The content.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as picture:
+            found = picture.size
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ExperimentError(f"{place} is no image") from error
+    if size is not None and found != size:
+        raise ExperimentError(
+            f"{place}: the image is {found[0]}x{found[1]}, expected {size[0]}x{size[1]}"
+        )
+    return content

@@ -16,6 +16,7 @@ import PIL.Image
 from experiments.data.prepare._archive import (
     Examples,
     Preparation,
+    check_image,
     check_label,
     png,
     reading,
@@ -34,7 +35,8 @@ def _imagenette_split(path: Path, part: str, names: list[str]) -> Examples:
         if pieces[1] not in names:
             raise ExperimentError(f"{path}: {name}: unknown label {pieces[1]!r}")
         found = True
-        yield pieces[2], {"image": content, "label": pieces[1]}
+        image = check_image(content, f"{path}: {name}")
+        yield pieces[2], {"image": image, "label": pieces[1]}
     _check_found(path, found, f"{part}/*/*.JPEG")
 
 
@@ -85,7 +87,7 @@ def _downsampled_split(path: Path) -> Examples:
     found = False
     for name, content in tar_members(path):
         found = True
-        yield name, {"image": content}
+        yield name, {"image": check_image(content, f"{path}: {name}", (32, 32))}
     _check_found(path, found, "images")
 
 
@@ -123,6 +125,7 @@ def _imagenet_train(path: Path, names: list[str]) -> Examples:
         found = False
         for name, image in _inner_members(path, member, content):
             found = True
+            check_image(image, f"{path}: {member}: {name}")
             with reading(path):
                 image = _rgb_jpeg(name, image)
             yield name, {"image": image, "label": label, "file_name": name}
@@ -156,7 +159,8 @@ def _imagenet_validation(path: Path) -> Examples:
         )
     label_of = dict(zip(names, labels, strict=False))
     for name, content in tar_members(path):
-        yield name, {"image": content, "label": label_of[name], "file_name": name}
+        image = check_image(content, f"{path}: {name}")
+        yield name, {"image": image, "label": label_of[name], "file_name": name}
     _check_found(path, bool(names), "images")
 
 

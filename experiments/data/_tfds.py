@@ -34,6 +34,8 @@ _BLOCK = 512
 def shift_and_flip(key: jax.Array, images: jax.typing.ArrayLike) -> jax.Array:
     """:func:`random_shift` by up to 4 pixels, and every other image mirrored.
 
+    The border repeats the outermost pixels; that of records is black.
+
     Args:
       key: a PRNG key; the same key and batch give the same result.
       images: ``(batch, height, width, channels)``.
@@ -81,7 +83,6 @@ class Source:
 _SHIFT_2 = functools.partial(random_shift, padding=2)
 _SHIFT_4 = functools.partial(random_shift, padding=4)
 _GREY, _SMALL, _LARGE = (28, 28, 1), (32, 32, 3), (224, 224, 3)
-_ILSVRC = "Russakovsky et al., 2015"
 
 SOURCES = {
     "mnist": Source(
@@ -133,7 +134,7 @@ SOURCES = {
     ),
     "imagenet2012": Source(
         *(1_281_167, 50_000, 154_642_401_280, 1000, _LARGE),
-        _ILSVRC,
+        "Russakovsky et al., 2015",
         held_out=0.01,
         test_split="validation",
         one_size=False,

@@ -218,14 +218,16 @@ class TfdsSplit:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without TFDS's remarks on what it looks for."""
-    logger = logging.getLogger("absl")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the remarks of TFDS on what it looks for, and on what it tries again."""
+    loggers = [logging.getLogger(name) for name in ("absl", "urllib3")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _times(shape: tuple[int, ...]) -> str:

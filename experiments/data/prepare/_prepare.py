@@ -180,7 +180,8 @@ def _write(
         raise ExperimentError(f"{name}: {message}") from error
     except (requests.RequestException, util.DownloadError) as error:
         hosts = sorted({archive.url.split("/")[2] for archive in files.values()})
-        reason = " ".join(str(error).split())
+        inner: Any = error.args[0] if error.args else error
+        reason = " ".join(str(getattr(inner, "reason", inner)).split())
         raise ExperimentError(
             f"cannot download {name} from {', '.join(hosts)}: {reason}; finished files "
             f"are kept, and --manual-dir takes a folder with: {', '.join(files)}"

@@ -1,7 +1,10 @@
 """Whole language runs: resumed, triggered, averaged, compared, reported."""
 
+import csv
 import dataclasses
+import inspect
 import json
+import re
 
 import jax
 import numpy as np
@@ -11,7 +14,13 @@ import pytest
 import optax_ia
 from experiments.__main__ import main
 from experiments.configs.language import LanguageRun
-from experiments.configs.p0.language import PRESETS, LanguageTuning
+from experiments.configs.p0 import language as p0
+from experiments.configs.p0.language import (
+    PRESETS,
+    RECORD,
+    TUNING_RECORD,
+    LanguageTuning,
+)
 from experiments.data.text import TextCorpus
 from experiments.loops import _language_step as steps
 from experiments.loops import engine, language
@@ -300,3 +309,42 @@ def test_the_search_has_every_rate_once():
     )
     rates = {r.learning_rate for r in runs if r.optimizer == "sgd"}
     assert rates == {5.0, 10.0, 20.0, 40.0}
+
+
+def records(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_rates_are_the_best_of_the_record():
+    small = PRESETS["small"]
+    for name in ("sgd", "adam", "padam"):
+        tried = [r for r in records(TUNING_RECORD) if r["optimizer"] == name]
+        best = min(tried, key=lambda row: float(row["validation_perplexity"]))
+        rates = [float(row["learning_rate"]) for row in tried]
+        chosen = getattr(small, name)
+        assert float(best["learning_rate"]) == chosen.learning_rate
+        assert min(rates) < chosen.learning_rate < max(rates)
+    wanted = {(name, rates.learning_rate) for name, rates in LanguageTuning().grid()}
+    found = {
+        (row["optimizer"], float(row["learning_rate"]))
+        for row in records(TUNING_RECORD)
+    }
+    assert found == wanted
+
+
+def test_the_note_says_what_the_record_holds():
+    note = " ".join(inspect.getdoc(p0).split())
+    rows = records(RECORD)
+    assert len(rows) == 12
+    found = []
+    for name in p0.OPTIMIZERS:
+        own = [row for row in rows if row["optimizer"] == name]
+        assert {row["seed"] for row in own} == {"0", "1"}
+        parts = []
+        for entry in ("test_perplexity", "average_test_perplexity"):
+            if own[0][entry]:
+                parts.append(f"{np.mean([float(row[entry]) for row in own]):.1f}")
+        found.append((name, ", ".join(parts)))
+    said = re.search(r"of the average: (.*?)\. Every", note)[1]
+    assert said.lower() == "; ".join(f"{name} {numbers}" for name, numbers in found)

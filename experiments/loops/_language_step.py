@@ -13,6 +13,7 @@ from jax import lax
 
 import optax_ia.flax
 from experiments.data.text import Passage, Window
+from experiments.loops.engine import add_metrics
 from optax_ia import models
 from optax_ia.flax import Likelihood, TrainState, build_train_step
 from optax_ia.second_order import KfacLayer
@@ -187,9 +188,29 @@ def kfac_layers(model: nn.Module, window: Window) -> tuple[KfacLayer, ...]:
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def add(totals: Totals, step: Totals) -> Totals:
-    """The sums over an epoch after one more step; ``totals`` is donated."""
-    return {name: total + step[name] for name, total in totals.items()}
+def add(
+    totals: Totals, metrics: Totals, carry: Carry, before: Carry
+) -> tuple[Totals, Carry]:
+    """The sums over an epoch and the carry after one more step.
+
+    Where updates that are not finite are left out, their carry is too: it would make
+    the next ones so.
+
+    Args:
+      totals: of the epoch so far, donated; those that count ``"skipped"`` updates leave
+        out.
+      metrics: of the step.
+      carry: that the step left.
+      before: the carry that it was given.
+
+    Returns:
+      The new sums, and the carry for the next step.
+    """
+    added = add_metrics(totals, metrics)
+    if "skipped" in totals:
+        taken = added["skipped"] == totals["skipped"]
+        carry = jax.tree.map(lambda new, old: jnp.where(taken, new, old), carry, before)
+    return added, carry
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -53,6 +53,7 @@ from experiments.loops.engine import (
     Training,
     fit,
     norms_and_diagnostics,
+    skipping,
     without_nan,
 )
 from optax_ia import models, registry
@@ -149,10 +150,12 @@ class LanguageRunTask(Task):
     Attributes:
       config: the run.
       corpus: the text.
+      skip: leave out updates whose loss or gradient is not finite.
     """
 
     config: LanguageRun
     corpus: TextCorpus
+    skip: bool = False
     score_name = "validation_perplexity"
     score_mode = "min"
 
@@ -189,6 +192,9 @@ class LanguageRunTask(Task):
         """Fresh parameters, from the seed; a state of zeros."""
         state = steps.init_state(self.model, self._tx, self._init_key)
         totals = {name: jnp.zeros((), jnp.float32) for name in steps.TOTALS}
+        if self.skip:
+            state = skipping(state, self._needs)
+            totals["skipped"] = jnp.zeros((), jnp.float32)
         return Training(state, self._zero_carry(), totals)
 
     def _zero_carry(self) -> Any:
@@ -221,7 +227,7 @@ class LanguageRunTask(Task):
         read = steps.Read(batch, training.carry, jnp.float32(1))
         state, metrics = self._step(state, read, self._key)
         carry = metrics.pop("carry")
-        totals = steps.add(training.totals, metrics)
+        totals, carry = steps.add(training.totals, metrics, carry, training.carry)
         return training.replace(state=state, carry=carry, totals=totals)
 
     def end_epoch(
@@ -321,7 +327,7 @@ def run(
       The row of the run for ``results.csv``, without commit and versions.
     """
     began = time.perf_counter()
-    task = LanguageRunTask(config, corpus)
+    task = LanguageRunTask(config, corpus, skip=on_nan == "skip")
     training, fitted = fit(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )

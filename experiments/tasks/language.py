@@ -85,6 +85,8 @@ class TrainConfig(LanguageTask):
     """Damping of K-FAC; by default the registry's."""
     checkpoint_every: int = 200
     """Steps between checkpoints, which need not fall on the end of an epoch."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """When loss or gradient is not finite: stop, or leave the update out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,10 +191,11 @@ def train_main(arguments: Sequence[str]) -> int:
     return train_command(
         arguments,
         folder,
-        functools.partial(_run, run, corpus, on_nan="stop"),
+        functools.partial(_run, run, corpus),
         label=f"{run.optimizer}, seed {run.seed}",
         epochs=run.epochs,
         every=config.checkpoint_every,
+        on_nan=config.on_nan,
         show=report.write_and_show,
     )
 

@@ -21,6 +21,7 @@ LONG = (
     "03_spectrum_and_surface",
     "04_second_order",
     "05_layer_metrics_and_rmsgd",
+    "06_language",
 )
 """About a minute each or more: run with the slow tests."""
 

@@ -184,6 +184,24 @@ def test_a_diverged_run_is_recorded(corpus):
     assert result["test_perplexity"] is None
 
 
+def test_an_update_that_is_not_finite_is_left_out_with_its_carry(corpus):
+    config = dataclasses.replace(CONFIG, optimizer="sgd")
+    task = language.LanguageRunTask(config, corpus, skip=True)
+    training, batches = task.begin_epoch(task.init(), 0), task.batches()
+    training = task.step(training, next(batches), 0)
+    before = jax.tree.map(np.array, (training.state.params, training.carry))
+    poisoned = jax.tree.map(lambda leaf: leaf * np.inf, training.carry)
+    # a state that makes the loss NaN for once
+    bad = task.step(training.replace(carry=poisoned), next(batches), 1)
+    assert int(bad.totals["skipped"]) == 1
+    assert np.isfinite(float(bad.totals["loss"]))
+    jax.tree.map(np.testing.assert_array_equal, bad.state.params, before[0])
+    jax.tree.map(np.testing.assert_array_equal, bad.carry, poisoned)
+    good = task.step(bad.replace(carry=before[1]), next(batches), 2)
+    assert int(good.totals["skipped"]) == 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good.state.params))
+
+
 def tree_of(path):
     with ocp.CheckpointManager(path / "checkpoints") as manager:
         step = manager.latest_step()

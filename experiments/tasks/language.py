@@ -121,8 +121,12 @@ def _parse(kind: Any, base: type, arguments: Sequence[str], command: str) -> Any
       command: its name.
     """
     words = command_line(command, TASK)
-    preset = PRESETS[parse(kind, arguments, command=words).preset]
-    default = kind(**_fields(preset, base))
+    # The help shows what is taken unless another preset is named.
+    default = kind(**_fields(PRESETS["small"], base))
+    parsed = parse(kind, arguments, command=words, default=default)
+    if parsed.preset == "small":
+        return parsed
+    default = kind(**_fields(PRESETS[parsed.preset], base))
     return parse(kind, arguments, command=words, default=default)
 
 

@@ -57,6 +57,7 @@ class Checkpoints:
         self.best: int | None = None
         self._folder = folder.resolve()
         self._read_only = read_only
+        self._quiet = QuietStorage()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
                 [policies.LatestN(keep), _Best(self)]
@@ -64,7 +65,6 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
-        self._quiet = QuietStorage()
         try:
             if not read_only:
                 self._folder.mkdir(parents=True, exist_ok=True)

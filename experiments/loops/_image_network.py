@@ -65,7 +65,9 @@ def _recomputing(apply_fn: Callable[..., Any]) -> Callable[..., Any]:
     """An ``apply`` of which the backward pass keeps only what is costly to have.
 
     Those are the outputs of convolutions and matrix products. What lies between them,
-    normalised, activated, pooled and padded, is computed again.
+    normalised, activated, pooled and padded, is computed again. (On CPU the compiler
+    decides by itself what it computes twice, and the whole step takes as much memory
+    as before.)
     """
 
     def keep(primitive: Any, *_: Any, **__: Any) -> bool:

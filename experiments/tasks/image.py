@@ -121,8 +121,8 @@ def train_main(arguments: Sequence[str]) -> int:
         # Results depend on it: it stands in the record.
         run = dataclasses.replace(run, replicas=devices)
         config = dataclasses.replace(config, replicas=devices)
-    image.check_run(run, devices, skip=config.on_nan == "skip")
     data = image.load(run)
+    image.check_run(run, devices, skip=config.on_nan == "skip")
     with parallel.leader_alone_prints():
         folder = parallel.prepare_folder(
             parsed.out, "train", config, resume=parsed.resume

@@ -28,9 +28,9 @@ from experiments.configs.settings import (
     check_seeds,
     fields_of,
 )
-from experiments.data import Dataset
 from experiments.errors import ExperimentError
 from experiments.loops import image
+from experiments.loops._image_data import Images
 from experiments.progress import LiveProgress
 from experiments.run_folder import write_csv
 
@@ -186,7 +186,7 @@ def best(rows: list[Row]) -> dict[str, Rates]:
 
 
 def run_grid(
-    runs: list[RunConfig], data: Dataset, path: Path, rows: list[Row], console: Console
+    runs: list[RunConfig], data: Images, path: Path, rows: list[Row], console: Console
 ) -> None:
     """Does the runs one after another and writes the record after each.
 

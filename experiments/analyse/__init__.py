@@ -142,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
     result = choose(folder, parsed.optimizer, parsed.seed)
     check_optimizer(result["optimizer"])
     run = run_of(result)
-    data = image.load(run)
+    data = image.load_arrays(run)
     path = folder.path / "analysis" / f"{run.optimizer}-{run.seed}"
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,7 @@ class Trainer:
         self._data = data
         self._full = None
         if "full_gradient" in self._needs:
-            self._full = image.full_batches(config.dataset, config.batch_size)
+            self._full = image.full_batches(run)
 
     def epoch(self, batches: list[Any]) -> float:
         """Trains on the batches; the seconds it took."""
@@ -201,7 +201,7 @@ def main(arguments: list[str]) -> int:
         batch_size=config.batch_size,
         width=config.width,
     )
-    data = image.load(task)
+    data = image.load_arrays(task)
     folder = RunFolder.prepare(parsed.out, "benchmarks", config, resume=False)
     console = table_console()
     console.print(device_line())

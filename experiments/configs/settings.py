@@ -34,6 +34,12 @@ class TaskConfig:
     """What each of them multiplies the rate by (P4: 0.5)."""
     cutout: int = 0
     """Side of the square that is cut out of each training image; 0 cuts none."""
+    data_dir: str | None = None
+    """Where the data set lies, for one that is not embedded."""
+    crop: int | None = None
+    """Side of random crops, and of the middle for evaluation (P1: 28 of CIFAR's 32)."""
+    worker_count: int = 0
+    """Processes that read images which do not fit in memory; 0: threads of this one."""
     width: int | None = None
     """Channels of the first stage, of networks that have a choice; None: their own."""
     precision: Literal["float32", "bf16"] = "float32"
@@ -87,6 +93,9 @@ _LATER = (
     "decay_every",
     "decay_factor",
     "cutout",
+    "data_dir",
+    "crop",
+    "worker_count",
     "width",
     "precision",
     "accumulate",
@@ -154,6 +163,9 @@ def check_task(config: TaskConfig) -> None:
     _check("decay_every", config.decay_every, "at least 1", lambda value: value >= 1)
     _check("decay_factor", config.decay_factor, "above 0", _positive)
     _check("cutout", config.cutout, "0 or more", lambda value: value >= 0)
+    if config.crop is not None:
+        _check("crop", config.crop, "at least 1", lambda value: value >= 1)
+    _check("worker_count", config.worker_count, "0 or more", lambda value: value >= 0)
     if config.width is not None:
         _check("width", config.width, "at least 1", lambda value: value >= 1)
     _check_computation(config)

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         parsed = parse(Arguments, arguments, command="damping", default=default)
     config = parsed.config
     check(config)
-    data = image.load(config.task)
+    data = image.load_arrays(config.task)
     folder = RunFolder.prepare(parsed.out, "damping", config, resume=False)
     rows, epochs = run_all(config, data, folder, Console())
     note = NOTES[config.optimizer]

@@ -8,20 +8,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from experiments.configs.settings import RunConfig, TaskConfig, check_task
-from experiments.data import (
-    Augment,
-    Dataset,
-    epoch_batches,
-    load_dataset,
-    with_cutout,
-)
+from experiments.data import Augment, Dataset, list_datasets
 from experiments.errors import ExperimentError, unknown
 from experiments.loops._accumulate import accumulated, gradient_norm
+from experiments.loops._image_data import Images, load_named, one_epoch
 from experiments.loops._image_network import network
 from experiments.loops._skip import add_metrics
+from experiments.loops.evaluation import losses_and_correct
 from experiments.optimizers import build_optimizer
 from experiments.parallel import Placement, in_place
 from optax_ia import models, registry
@@ -43,14 +38,8 @@ def _loss(
 ) -> tuple[Any, Any]:
     """Cross entropy and accuracy of a batch."""
     _, labels = batch
-    if label_smoothing:
-        exact = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-        smooth = optax.smooth_labels(exact, label_smoothing)
-        losses = optax.softmax_cross_entropy(logits, smooth)
-    else:
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    correct = jnp.mean(logits.argmax(-1) == labels, dtype=jnp.float32)
-    return losses.mean(), {"correct": correct}
+    losses, correct = losses_and_correct(logits, labels, label_smoothing)
+    return losses.mean(), {"correct": correct.mean()}
 
 
 @functools.cache
@@ -181,16 +170,21 @@ def cut(
     return parts if placement is None else placement.share(parts)
 
 
+def full_batches(config: TaskConfig, placement: Placement | None = None) -> FullBatches:
+    """All training batches of a task's data, always in the same order.
+
+    The same function for the same data, which compiled steps are found by.
+    """
+    named = (config.dataset, config.data_dir, config.crop, config.cutout)
+    return _full_batches(named, config.batch_size, placement)
+
+
 @functools.cache
-def full_batches(
-    name: str, batch_size: int, placement: Placement | None = None
+def _full_batches(
+    named: Any, batch_size: int, placement: Placement | None
 ) -> FullBatches:
-    """All training batches of a data set, always in the same order."""
-    split = load_dataset(name).train
-    batches = functools.partial(epoch_batches, split, batch_size, seed=0, epoch=0)
-    if placement is None:
-        return batches
-    return lambda: map(placement.whole, batches())
+    data = load_named(*named)
+    return functools.partial(one_epoch, data, batch_size, seed=0, placement=placement)
 
 
 def zero_totals() -> Totals:
@@ -198,7 +192,7 @@ def zero_totals() -> Totals:
     return {name: jnp.zeros((), jnp.float32) for name in _TOTALS}
 
 
-def load(config: TaskConfig) -> Dataset:
+def load(config: TaskConfig) -> Images:
     """Checks a task before anything is computed, and loads its data.
 
     Args:
@@ -214,13 +208,36 @@ def load(config: TaskConfig) -> Dataset:
     names = models.list_models(kind="image")
     if config.model not in names:
         raise unknown("model", config.model, names)
-    data = load_dataset(config.dataset)
+    data = load_named(config.dataset, config.data_dir, config.crop, config.cutout)
     if config.batch_size > len(data.train):
         raise ExperimentError(
             f"--batch-size must be at most {len(data.train)} (the training images of "
             f"{config.dataset}), got {config.batch_size}"
         )
-    return dataclasses.replace(data, augment=with_cutout(data.augment, config.cutout))
+    if data.num_classes < 2:
+        raise ExperimentError(f"{config.dataset} has no labels to classify by")
+    return data
+
+
+def load_arrays(config: TaskConfig) -> Dataset:
+    """:func:`load` for what looks at all examples at once.
+
+    Args:
+      config: the task.
+
+    Returns:
+      The data set, in memory.
+
+    Raises:
+      ExperimentError: as there, or if the data do not fit in memory.
+    """
+    data = load(config)
+    if not isinstance(data, Dataset):
+        raise ExperimentError(
+            f"--dataset must fit in memory here, uncropped, got {config.dataset}; "
+            f"choose one of: {', '.join(list_datasets())}"
+        )
+    return data
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -229,7 +246,7 @@ def _init_variables(model: nn.Module, key: jax.Array, images: jax.Array) -> Any:
 
 
 def init_state(
-    config: RunConfig, data: Dataset, key: jax.Array, placement: Placement | None = None
+    config: RunConfig, data: Images, key: jax.Array, placement: Placement | None = None
 ) -> TrainState:
     """A fresh state; model and optimiser are the same objects for every seed.
 
@@ -259,7 +276,7 @@ def init_state(
             batch_stats=variables.get("batch_stats", {}),
         )
 
-    image = data.train.images[:1]
+    image = jnp.zeros((1, *data.image_shape), jnp.float32)
     if placement is None:
         return create(_init_variables(model, key, image))
 

@@ -1,20 +1,55 @@
 """Loss and accuracy over a split, of an iterate and of an average."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import optax_ia
-from experiments.data import Dataset, Split, epoch_batches
+from experiments.data import Split
+from experiments.loops._image_data import (
+    Images,
+    RecordsSplit,
+    augment_of,
+    one_epoch,
+    weighted_blocks,
+)
 from experiments.parallel import Placement
 from optax_ia.flax import TrainState
 
 _BATCH = 512
+
+
+def losses_and_correct(
+    logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0
+) -> tuple[jax.Array, jax.Array]:
+    """Cross entropy and correctness of every example.
+
+    Args:
+      logits: ``(examples, num_classes)``.
+      labels: ``(examples,)``; or ``(examples, num_classes)`` of zeros and ones where
+        several may hold at once: then both are means over the classes, of the binary
+        cross entropy and of whether the logit has the sign that it should.
+      label_smoothing: share of each label that is spread over all classes.
+
+    Returns:
+      Both, float32 or wider, ``(examples,)``.
+    """
+    if labels.ndim == logits.ndim:
+        wanted = labels * (1 - label_smoothing) + label_smoothing / 2
+        losses = optax.sigmoid_binary_cross_entropy(logits, wanted).mean(-1)
+        right = (logits > 0) == (labels > 0)
+        return losses, right.mean(-1, dtype=jnp.float32)
+    if label_smoothing:
+        exact = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        smooth = optax.smooth_labels(exact, label_smoothing)
+        losses = optax.softmax_cross_entropy(logits, smooth)
+    else:
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return losses, (logits.argmax(-1) == labels).astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnames="apply_fn")
@@ -26,16 +61,16 @@ def _score(
     weights: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted sums of cross entropy and of correct answers."""
-    logits = apply_fn(variables, images, train=False)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    correct = (logits.argmax(-1) == labels).astype(jnp.float32)
+    losses, correct = losses_and_correct(
+        apply_fn(variables, images, train=False), labels
+    )
     return jnp.vdot(weights, losses), jnp.vdot(weights, correct)
 
 
 def evaluate(
     apply_fn: Callable[..., Any],
     variables: Any,
-    split: Split,
+    split: Split | RecordsSplit,
     *,
     placement: Placement | None = None,
 ) -> tuple[float, float]:
@@ -51,27 +86,14 @@ def evaluate(
       Loss and accuracy (a fraction).
     """
     loss = correct = 0.0
-    size = min(_BATCH, len(split))
-    if placement is not None:  # at least as many that every device has as many
-        size = -(-size // placement.devices) * placement.devices
-    for begin in range(0, len(split), size):
-        images = split.images[begin : begin + size]
-        labels = split.labels[begin : begin + size]
-        # Filled up to one size, with weight zero, so that one program serves all.
-        missing = size - len(images)
-        weights = np.pad(np.ones(len(images), np.float32), (0, missing))
-        images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        labels = np.pad(labels, (0, missing))
-        batch = images, labels, weights
-        if placement is not None:
-            batch = placement.whole(batch)
-        sums = _score(apply_fn, variables, *batch)
+    for block in weighted_blocks(split, _BATCH, placement):
+        sums = _score(apply_fn, variables, *block)
         loss, correct = loss + float(sums[0]), correct + float(sums[1])
     return loss / len(split), correct / len(split)
 
 
 def _recalibration_batches(
-    data: Dataset,
+    data: Images,
     batch_size: int,
     seed: int,
     key: jax.Array,
@@ -82,11 +104,10 @@ def _recalibration_batches(
     The statistics of the average are taken over the distribution that those of the
     iterate saw, so that a comparison of the two shows the averaging alone.
     """
-    batches = epoch_batches(data.train, batch_size, seed=seed, epoch=0)
+    augment = augment_of(data)
+    batches = one_epoch(data, batch_size, seed=seed, placement=placement)
     for number, (images, _) in enumerate(batches):
-        if placement is not None:
-            images = placement.whole(images)
-        yield data.augment(jax.random.fold_in(key, number), images)
+        yield augment(jax.random.fold_in(key, number), images)
 
 
 def has_average(state: TrainState) -> bool:
@@ -96,7 +117,7 @@ def has_average(state: TrainState) -> bool:
 
 def candidates(
     state: TrainState,
-    data: Dataset,
+    data: Images,
     *,
     batch_size: int,
     seed: int,
@@ -128,7 +149,7 @@ def candidates(
 def score_splits(
     state: TrainState,
     variables: dict[str, Any],
-    splits: dict[str, Split],
+    splits: Mapping[str, Split | RecordsSplit],
     *,
     placement: Placement | None = None,
 ) -> dict[str, Any]:

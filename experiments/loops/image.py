@@ -18,14 +18,18 @@ import jax.numpy as jnp
 import optax_ia
 from experiments.checkpoints import Checkpoints
 from experiments.configs.settings import RunConfig
-from experiments.data import Dataset, Split
-from experiments.data._pipeline import train_batches
+from experiments.data import Split, train_batches
+from experiments.errors import ExperimentError
+from experiments.loops._image_data import Images, RecordsSplit, share_of
+from experiments.loops._image_data import augment_of as augment_of
+from experiments.loops._image_data import split_of as split_of
 from experiments.loops._image_step import Totals as Totals
 from experiments.loops._image_step import check_run as check_run
 from experiments.loops._image_step import cut, train_step_of_parts
 from experiments.loops._image_step import full_batches as full_batches
 from experiments.loops._image_step import init_state as init_state
 from experiments.loops._image_step import load as load
+from experiments.loops._image_step import load_arrays as load_arrays
 from experiments.loops._image_step import train_step as train_step
 from experiments.loops._image_step import zero_totals as zero_totals
 from experiments.loops.engine import (
@@ -56,7 +60,7 @@ class ImageTask(Task):
     """
 
     config: RunConfig
-    data: Dataset
+    data: Images
     skip: bool = False
     placement: Placement | None = None
     score_name = "validation_accuracy"
@@ -67,18 +71,21 @@ class ImageTask(Task):
         placement = self.placement
         devices = 1 if placement is None else placement.devices
         check_run(config, devices, skip=self.skip)
+        self._needs = registry.get_record(config.optimizer).needs
+        if self.data.multilabel and "kfac_factors" in self._needs:
+            raise ExperimentError(
+                f"{config.optimizer} samples one label an image, and those of "
+                f"{config.dataset} have several; choose another optimizer"
+            )
         self.label = f"{config.optimizer}, seed {config.seed}"
         self.epochs = config.epochs
         self._steps = len(self.data.train) // config.batch_size
         self._init_key, self._augment_key, self._recalibrate_key = jax.random.split(
             jax.random.key(config.seed), 3
         )
-        self._needs = registry.get_record(config.optimizer).needs
         self._full_batches = None
         if "full_gradient" in self._needs:
-            self._full_batches = full_batches(
-                config.dataset, config.batch_size, placement
-            )
+            self._full_batches = full_batches(config, placement)
 
     def epoch_steps(self, epoch: int) -> int:
         """The whole batches of the training split."""
@@ -103,17 +110,16 @@ class ImageTask(Task):
         parts = functools.partial(
             cut, accumulate=self.config.accumulate, placement=self.placement
         )
-        hosts = {}
-        if self.placement is not None:
-            hosts["process_index"] = jax.process_index()
-            hosts["process_count"] = self.placement.process_count
+        index, count = share_of(self.placement)
         return train_batches(
             self.data,
             self.config.batch_size,
             seed=self.config.seed,
             epochs=self.epochs,
+            worker_count=self.config.worker_count,
             put=None if self._plain else parts,
-            **hosts,
+            process_index=index,
+            process_count=count,
         )
 
     @property
@@ -129,7 +135,7 @@ class ImageTask(Task):
             training.totals,
             self._augment_key,
             (batch,) if self._plain else batch,
-            augment=self.data.augment,
+            augment=augment_of(self.data),
             needs=self._needs,
             full_batches=self._full_batches,
             label_smoothing=self.config.label_smoothing,
@@ -148,7 +154,10 @@ class ImageTask(Task):
         )
 
     def scores(
-        self, state: TrainState, found: dict[str, Any], splits: dict[str, Split]
+        self,
+        state: TrainState,
+        found: dict[str, Any],
+        splits: dict[str, Split | RecordsSplit],
     ) -> Row:
         """Of candidates; see :func:`experiments.loops.evaluation.score_splits`."""
         return score_splits(state, found, splits, placement=self.placement)
@@ -159,7 +168,9 @@ class ImageTask(Task):
         """Evaluates on validation, tells the optimiser if it listens, makes the row."""
         state = training.state
         found = self.candidates(state)
-        scores = self.scores(state, found, {"validation": self.data.validation})
+        scores = self.scores(
+            state, found, {"validation": split_of(self.data, "validation")}
+        )
         if _finds_own_start(state):
             accuracy = scores["average_validation_accuracy"]
             if accuracy is None:
@@ -191,7 +202,7 @@ def _finds_own_start(state: TrainState) -> bool:
 
 def run(
     config: RunConfig,
-    data: Dataset,
+    data: Images,
     *,
     on_epoch: Callable[[Row], None],
     checkpoints: Checkpoints | None = None,
@@ -221,7 +232,7 @@ def run(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )
     state = training.state
-    splits = {name: getattr(data, name) for name in final_splits}
+    splits = {name: split_of(data, name) for name in final_splits}
     rate = fitted.steps_per_second
     return without_nan(
         {

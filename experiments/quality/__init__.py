@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     check(config)
     for name in config.optimizers:
         check_optimizer(name)
-    data = image.load(config.task(config.widths[0]))
+    data = image.load_arrays(config.task(config.widths[0]))
     folder = RunFolder.prepare(parsed.out, "quality", config, resume=False)
     rows, layers, shown = run_all(config, data, folder, Console())
     lines, said = write(folder, config, rows, layers, shown)

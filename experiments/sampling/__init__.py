@@ -143,7 +143,7 @@ def main(arguments: Sequence[str]) -> int:
     config = parsed.config
     check_seeds(config.seeds)
     check_rates("", config.learning_rate, None)
-    data = image.load(config.task)
+    data = image.load_arrays(config.task)
     if parsed.tune:
         path = parsed.out or TUNING_RECORD
         if path.exists():

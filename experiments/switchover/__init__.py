@@ -105,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
         parsed = parse(Arguments, arguments, command="switchover", default=default)
     config = parsed.config
     check(config)
-    data = image.load(config.task)
+    data = image.load_arrays(config.task)
     console = Console()
     if parsed.tune:
         path = parsed.out or TUNING_RECORD

@@ -19,9 +19,9 @@ from experiments.configs.settings import (
     check_seeds,
     fields_of,
 )
-from experiments.data import Dataset
 from experiments.errors import ExperimentError
 from experiments.loops import image
+from experiments.loops._image_data import Images
 from experiments.optimizers import (
     check_optimizer,
     damping_of,
@@ -237,7 +237,7 @@ def _show_nothing(folder: RunFolder, console: Console) -> None:
     del folder, console
 
 
-def _run(run: RunConfig, data: Dataset, **hooks: Any) -> image.Row:
+def _run(run: RunConfig, data: Images, **hooks: Any) -> image.Row:
     return image.run(run, data, **hooks)
 
 

@@ -8,31 +8,21 @@ one, is drawn from with batch statistics estimated anew; the critic's is not use
 """
 
 import dataclasses
-import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 import optax_ia
 from experiments.checkpoints import Checkpoints
 from experiments.configs.p4.gan import GanConfig, GanRun, check_gan
 from experiments.data import Batches, Dataset, load_dataset
 from experiments.errors import ExperimentError
-from experiments.loops import _gan_step as steps
 from experiments.loops._gan_evaluation import SCORES as SCORES
 from experiments.loops._gan_evaluation import evaluate
 from experiments.loops._gan_images import Images, RoundReader, images_of
-from experiments.loops._gan_networks import (
-    GanState,
-    init_variables,
-    networks,
-    variables_of,
-)
-from experiments.loops._gan_optimizer import build_optimizer
+from experiments.loops._gan_networks import GanState
+from experiments.loops._gan_round import Round, add_totals, zero_totals
 from experiments.loops._gan_scores import features_of, frechet_distance, write_grid
 from experiments.loops.engine import (
     OnNan,
@@ -43,42 +33,9 @@ from experiments.loops.engine import (
     norms_and_diagnostics,
     without_nan,
 )
-from optax_ia import registry
-from optax_ia.flax import TrainState, kfac_layers
+from optax_ia.flax import TrainState
 
 _LARGEST = 64
-_TOTALS = (
-    "loss",
-    "distance",
-    "penalty",
-    "generator_loss",
-    "critic_gradient_norm",
-    "critic_update_norm",
-    "gradient_norm",
-    "update_norm",
-)
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _add(
-    totals: dict[str, jax.Array], of_critic: list[dict[str, Any]], of_generator: Any
-) -> dict[str, jax.Array]:
-    """Means over the critic's steps; the generator's as they are."""
-    mean = {
-        name: sum(metrics[name] for metrics in of_critic) / len(of_critic)
-        for name in of_critic[0]
-    }
-    new = {
-        "loss": mean["loss"],
-        "distance": mean["distance"],
-        "penalty": mean["penalty"],
-        "critic_gradient_norm": mean["gradient_norm"],
-        "critic_update_norm": mean["update_norm"],
-        "generator_loss": of_generator["loss"],
-        "gradient_norm": of_generator["gradient_norm"],
-        "update_norm": of_generator["update_norm"],
-    }
-    return {name: total + new[name] for name, total in totals.items()}
 
 
 @dataclasses.dataclass
@@ -89,6 +46,7 @@ class GanTask(Task):
       config: the run.
       data: the images.
       samples: where grids of samples go; None draws none.
+      round: networks and steps.
     """
 
     config: GanRun
@@ -105,79 +63,7 @@ class GanTask(Task):
         if self._rounds is None:
             images = config.batch_size * config.critic_steps
             self._rounds = max(1, len(data.train) // images)
-        self._generator, self._critic = networks(
-            data.size,
-            data.channels,
-            config.features,
-            config.extra_layers,
-            config.constraint,
-        )
-        keys = jax.random.split(jax.random.key(config.seed), 4)
-        self._init_keys, self._critic_key, self._generator_key = keys[:2], *keys[2:]
-        self._current: GanState | None = None
-        penalised = config.constraint == "penalty"
-        self._critic_apply = steps.critic_apply(self._critic, penalised)
-        self._generator_apply = steps.generator_apply(self._generator, self._critic)
-        needs = registry.get_record(config.critic_optimizer).needs
-        self._critic_layers = self._layers(needs, critic=True)
-        self._critic_step = steps.critic_step(
-            self._generator,
-            config.latent,
-            config.penalty if penalised else None,
-            needs,
-            self._critic_layers,
-            self._critic_batches if "full_gradient" in needs else None,
-        )
-        needs = registry.get_record(config.optimizer).needs
-        self._generator_layers = self._layers(needs, critic=False)
-        self._generator_step = steps.generator_step(
-            config.batch_size,
-            config.latent,
-            needs,
-            self._generator_layers,
-            self._generator_batches if "full_gradient" in needs else None,
-        )
-
-    def _variables(self) -> tuple[Any, Any]:
-        """Fresh variables of generator and critic."""
-        noise = jnp.zeros((1, self.config.latent), jnp.float32)
-        return (
-            init_variables(self._generator, self._init_keys[0], noise),
-            init_variables(self._critic, self._init_keys[1], self.data.train[:1]),
-        )
-
-    def _layers(self, needs: tuple[str, ...], *, critic: bool) -> Any:
-        """The layers that K-FAC has factors of; not transposed convolutions."""
-        if "kfac_factors" not in needs:
-            return None
-        of_generator, of_critic = jax.eval_shape(self._variables)
-        images = jax.ShapeDtypeStruct(self.data.train[:2].shape, jnp.float32)
-        if critic:
-            batch = {"real": images, "fake": images, "key": jax.random.key(0)}
-            apply, variables = self._critic_apply, of_critic
-        else:
-            noise = jax.ShapeDtypeStruct((2, self.config.latent), jnp.float32)
-            batch = {"critic": of_critic, "noise": noise}
-            apply, variables = self._generator_apply, of_generator
-        return kfac_layers(apply, variables, batch, inputs=lambda batch: batch, rngs=())
-
-    def _critic_batches(self) -> Iterator[Any]:
-        """All training images, for SVRG, against the generator as it is now."""
-        state, size = self._current, self.config.batch_size
-        assert state is not None
-        for number in range(len(self.data.train) // size):
-            yield {
-                "real": self.data.train[number * size : (number + 1) * size],
-                "generator": variables_of(state.generator),
-                "number": number,
-            }
-
-    def _generator_batches(self) -> Iterator[Any]:
-        """As many latent numbers as there are images, before the critic as it is."""
-        state = self._current
-        assert state is not None
-        for number in range(len(self.data.train) // self.config.batch_size):
-            yield {"critic": variables_of(state.critic), "number": number}
+        self.round = Round(config, data)
 
     def epoch_steps(self, epoch: int) -> int:
         """Rounds: steps of the generator."""
@@ -187,25 +73,7 @@ class GanTask(Task):
 
     def init(self) -> Training:
         """Fresh networks, from the seed."""
-        shared = dataclasses.replace(self.config, seed=0)
-        rounds = self.epoch_steps(0)
-        of_generator, of_critic = self._variables()
-        state = GanState(
-            generator=TrainState.create(
-                apply_fn=self._generator_apply,
-                params=of_generator["params"],
-                batch_stats=of_generator.get("batch_stats", {}),
-                tx=build_optimizer(shared, rounds, self._generator_layers, False),
-            ),
-            critic=TrainState.create(
-                apply_fn=self._critic_apply,
-                params=of_critic["params"],
-                batch_stats=of_critic.get("batch_stats", {}),
-                tx=build_optimizer(shared, rounds, self._critic_layers, True),
-            ),
-        )
-        totals = {name: jnp.zeros((), jnp.float32) for name in _TOTALS}
-        return Training(state, {}, totals)
+        return Training(self.round.init(self.epoch_steps(0)), {}, zero_totals())
 
     def batches(self) -> Batches:
         """The images of all rounds, each pass over the data shuffled by itself."""
@@ -215,33 +83,17 @@ class GanTask(Task):
     def step(self, training: Training, batch: Any, step: int) -> Training:
         """One round."""
         del step  # the states count for themselves
-        state: GanState = training.state
-        of_critic = []
-        for real in batch:
-            self._current = state
-            inputs = {"real": real, "generator": variables_of(state.generator)}
-            critic, metrics = self._critic_step(
-                state.critic, inputs | {"number": 0}, self._critic_key
-            )
-            state = GanState(state.generator, critic)
-            of_critic.append(metrics)
-        self._current = state
-        inputs = {"critic": variables_of(state.critic), "number": 0}
-        generator, metrics = self._generator_step(
-            state.generator, inputs, self._generator_key
-        )
-        self._current = None
-        state = GanState(generator, state.critic)
+        state, metrics = self.round(training.state, batch)
         return training.replace(
-            state=state, totals=_add(training.totals, of_critic, metrics)
+            state=state, totals=add_totals(training.totals, metrics)
         )
 
     def evaluate(self, state: GanState) -> tuple[Row, dict[str, Any]]:
         """Scores, and the samples that they are of."""
         return evaluate(
             state,
-            self._generator,
-            self._critic,
+            self.round.generator,
+            self.round.critic,
             self.data,
             latent=self.config.latent,
             batch_size=self.config.batch_size,

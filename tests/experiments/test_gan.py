@@ -143,7 +143,7 @@ def test_the_penalty_is_that_of_finite_differences():
     norms = []
     for image in between.astype(np.float64):
         images = np.concatenate([image + shifts, image - shifts])
-        scores = np.asarray(made._critic.apply({"params": wide}, images, True))
+        scores = np.asarray(made.round.critic.apply({"params": wide}, images, True))
         norms.append(np.linalg.norm((scores[:64] - scores[64:]) / 2e-5))
     wanted = np.mean((np.array(norms) - 1) ** 2)
     assert wanted > 0.01
@@ -160,15 +160,15 @@ def test_losses_are_means_of_scores():
     prepare_key, _ = jax.random.split(jax.random.fold_in(key, 0))
     noise_key, _ = jax.random.split(jax.random.fold_in(prepare_key, 0))
     noise = jax.random.normal(noise_key, (8, 3), jnp.float32)
-    fake, _ = made._generator.apply(
+    fake, _ = made.round.generator.apply(
         variables_of(state.generator), noise, True, mutable=["batch_stats"]
     )
     critic = {"params": jax.tree.map(jnp.array, state.critic.params)}
     scores = [
-        np.asarray(made._critic.apply(critic, x, True), np.float64)
+        np.asarray(made.round.critic.apply(critic, x, True), np.float64)
         for x in (real, fake)
     ]
-    _, metrics = made._critic_step(state.critic, inputs, key)
+    _, metrics = made.round.critic_step(state.critic, inputs, key)
     distance = scores[0].mean() - scores[1].mean()
     np.testing.assert_allclose(metrics["distance"], distance, rtol=1e-4, atol=1e-6)
     loss = -distance + 3.0 * float(metrics["penalty"])
@@ -181,18 +181,18 @@ def test_a_generator_step_raises_its_scores():
     inputs = {"critic": variables_of(state.critic), "number": 0}
     key = jax.random.key(2)
     start = jax.tree.map(jnp.array, state.generator)
-    after, before = made._generator_step(state.generator, inputs, key)
+    after, before = made.round.generator_step(state.generator, inputs, key)
     # at the same step, so with the same latent numbers
     moved = start.replace(params=after.params)
-    _, later = made._generator_step(moved, inputs, key)
+    _, later = made.round.generator_step(moved, inputs, key)
     assert later["loss"] < before["loss"]
 
 
 def test_no_layer_of_the_generator_is_taken_for_one_of_the_critic():
     made = task(extra_layers=1, optimizer="kfac", critic_optimizer="kfac")
-    found = {layer.path for layer in made._generator_layers}
+    found = {layer.path for layer in made.round.generator_layers}
     assert found == {"project", "extra_0"}  # of the generator's own, one use each
-    assert {layer.path for layer in made._critic_layers} == {
+    assert {layer.path for layer in made.round.critic_layers} == {
         "down_0",
         "extra_0",
         "score",
@@ -285,7 +285,7 @@ def test_an_epoch_has_scores_a_grid_and_the_average(tmp_path):
     assert row["critic_step"] == 8
     assert row["num_averaged"] > 0
     state = training.state
-    found = candidates(state.generator, made._generator, latent=3, batch_size=8)
+    found = candidates(state.generator, made.round.generator, latent=3, batch_size=8)
     assert not same(found[""]["batch_stats"], found["average_"]["batch_stats"])
     assert same(
         found["average_"]["params"],
@@ -300,7 +300,7 @@ def test_an_epoch_has_scores_a_grid_and_the_average(tmp_path):
     assert not np.array_equal(drawn[""], drawn["average_"])
     critic = variables_of(state.critic)
     means = [
-        np.asarray(apply_network(made._critic, critic, images), np.float64).mean()
+        np.asarray(apply_network(made.round.critic, critic, images), np.float64).mean()
         for images in (digits().validation, drawn["average_"])
     ]
     np.testing.assert_allclose(

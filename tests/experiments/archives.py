@@ -40,7 +40,7 @@ def add(archive, name, content):
 def idx(array):
     """LeCun's format: two zeros, 8 for bytes, the dimensions, the sizes, the data."""
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    return gzip.compress(header + array.tobytes())
+    return gzip.compress(header + array.tobytes(), mtime=0)
 
 
 def mnist(folder, train=30, test=20):

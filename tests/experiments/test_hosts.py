@@ -100,6 +100,7 @@ def assert_same_run(out, one):
         assert found[name] == expected[name]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path, one):
     out = tmp_path / "run"
     (shown, error, code), (shown_by_other, error_of_other, code_of_other) = two(out)

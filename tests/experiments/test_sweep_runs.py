@@ -50,6 +50,7 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_one_run(tmp_path, capsys):
     config = tmp_path / "one.toml"
     config.write_text(

@@ -64,6 +64,7 @@ def test_killed_in_mid_epoch_and_resumed_is_as_if_never_killed(tmp_path):
     assert ",30," in results[1]  # resumed_from_step
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(tmp_path, monkeypatch, capsys):
     arguments = ["train", *ARGUMENTS, "--optimizer=swa", f"--out={tmp_path / 'run'}"]
     log = RunFolder.log

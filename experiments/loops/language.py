@@ -40,6 +40,8 @@ from experiments.data.text import (
 )
 from experiments.errors import ExperimentError, unknown
 from experiments.loops import _language_step as steps
+from experiments.loops._language_model import list_models as list_models
+from experiments.loops._language_model import model_of as model_of
 from experiments.loops._language_optimizer import (
     build_optimizer,
     schedule_factor,
@@ -56,25 +58,10 @@ from experiments.loops.engine import (
     skipping,
     without_nan,
 )
-from optax_ia import models, registry
+from optax_ia import registry
 from optax_ia.flax import TrainState
 
 SPLITS = ("train", "validation", "test")
-
-_MODEL_FIELDS = (
-    "embedding_size",
-    "hidden_size",
-    "embedding_dropout",
-    "input_dropout",
-    "hidden_dropout",
-    "output_dropout",
-    "weight_dropout",
-)
-
-
-def list_models() -> list[str]:
-    """The networks that carry a state: those of the AWD family."""
-    return [name for name in models.list_models(kind="language") if "awd" in name]
 
 
 def load(config: LanguageTask) -> TextCorpus:
@@ -101,21 +88,6 @@ def load(config: LanguageTask) -> TextCorpus:
             f"training tokens of {config.dataset}), got {config.batch_size}"
         )
     return corpus
-
-
-@functools.cache
-def _shared_model(name: str, **options: Any) -> nn.Module:
-    """A model, one object for each setting: compiled programs are found by it."""
-    return models.create_model(name, **options)
-
-
-def model_of(config: LanguageTask, vocab_size: int) -> nn.Module:
-    """The network of a task."""
-    given = {name: getattr(config, name) for name in _MODEL_FIELDS}
-    options = {name: value for name, value in given.items() if value is not None}
-    if config.precision == "bfloat16":
-        options["dtype"] = jnp.bfloat16
-    return _shared_model(config.model, vocab_size=vocab_size, **options)
 
 
 @functools.cache

@@ -2,13 +2,13 @@
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optax
 
 import optax_ia
-from experiments.configs.settings import DampedRates, Rates, RunConfig
+from experiments.configs.settings import DampedRates, Rates, RunConfig, check_rates
 from experiments.errors import ExperimentError, unknown
 from optax_ia import registry
 
@@ -82,6 +82,68 @@ def damping_of(name: str, tuned: Mapping[str, Rates]) -> float | None:
     """
     rates = tuned.get(name)
     return rates.damping if isinstance(rates, DampedRates) else None
+
+
+def tuned_rates(name: str, tuned: Mapping[str, Rates]) -> dict[str, Any]:
+    """Rate, decay and damping of an optimiser, as fields of a run.
+
+    Args:
+      name: a registry name.
+      tuned: what was chosen for the base optimisers.
+
+    Returns:
+      ``learning_rate``, ``weight_decay`` and ``damping``; see :func:`rates_of` and
+      :func:`damping_of`.
+    """
+    learning_rate, weight_decay = rates_of(name, tuned)
+    return {
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "damping": damping_of(name, tuned),
+    }
+
+
+def given_rates(config: Any, tuned: Mapping[str, Rates]) -> dict[str, Any]:
+    """:func:`tuned_rates` of a configuration's optimiser, but for what it gives itself.
+
+    Args:
+      config: has ``optimizer``, and the three fields, None where nothing is given.
+      tuned: what was chosen for the base optimisers.
+
+    Returns:
+      As there.
+
+    Raises:
+      ExperimentError: if there is no such optimiser, or a number is out of bounds.
+    """
+    check_optimizer(config.optimizer)
+    rates = tuned_rates(config.optimizer, tuned)
+    for name in rates:
+        if getattr(config, name) is not None:
+            rates[name] = getattr(config, name)
+    check_rates("", **rates)
+    return rates
+
+
+def named_optimizers(names: Sequence[str]) -> tuple[str, ...]:
+    """The optimisers of a comparison.
+
+    Args:
+      names: registry names, or ``all``.
+
+    Returns:
+      Each named once; ``all`` is :func:`list_affordable`.
+
+    Raises:
+      ExperimentError: if there is none, or one does not exist.
+    """
+    if "all" in names:
+        names = list_affordable()
+    if not names:
+        raise ExperimentError("--optimizers needs at least one name, or all")
+    for name in names:
+        check_optimizer(name)
+    return tuple(dict.fromkeys(names))
 
 
 @functools.cache

@@ -126,7 +126,7 @@ class DampedRates(Rates):
     """Damping, above 0."""
 
 
-def fields_of(config: TaskConfig, base: type[TaskConfig]) -> dict[str, Any]:
+def fields_of(config: Any, base: type) -> dict[str, Any]:
     """The part of a configuration that a class above it has, as keyword arguments.
 
     Args:
@@ -221,6 +221,18 @@ def check_rates(
         )
     if damping is not None:
         _check(f"{prefix}damping", damping, "above 0 and finite", _positive)
+
+
+def check_checkpoint_every(steps: int) -> None:
+    """Checks the steps between two checkpoints.
+
+    Args:
+      steps: must be at least 1.
+
+    Raises:
+      ExperimentError: naming the argument, its bound and the value received.
+    """
+    _check("checkpoint_every", steps, "at least 1", lambda value: value >= 1)
 
 
 def check_seeds(seeds: tuple[int, ...]) -> None:

@@ -32,6 +32,7 @@ from experiments.loops._image_step import load as load
 from experiments.loops._image_step import load_arrays as load_arrays
 from experiments.loops._image_step import train_step as train_step
 from experiments.loops._image_step import zero_totals as zero_totals
+from experiments.loops._own_start import finds_own_start, has_found_its_end
 from experiments.loops.engine import (
     OnNan,
     Row,
@@ -171,7 +172,7 @@ class ImageTask(Task):
         scores = self.scores(
             state, found, {"validation": split_of(self.data, "validation")}
         )
-        if _finds_own_start(state):
+        if finds_own_start(state):
             accuracy = scores["average_validation_accuracy"]
             if accuracy is None:
                 accuracy = scores["validation_accuracy"]
@@ -192,12 +193,7 @@ class ImageTask(Task):
     def wants_stop(self, training: Training) -> bool:
         """Whether an optimiser that finds its own start has found its end."""
         state = training.state
-        return _finds_own_start(state) and bool(optax_ia.should_stop(state.opt_state))
-
-
-def _finds_own_start(state: TrainState) -> bool:
-    """Whether the optimiser wants the validation metric, to start and to stop."""
-    return "averaging_phase" in optax_ia.diagnostics(state.opt_state)
+        return has_found_its_end(state)
 
 
 def run(

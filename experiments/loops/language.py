@@ -48,6 +48,7 @@ from experiments.loops._language_optimizer import (
     waits_for_start,
     with_rate,
 )
+from experiments.loops._own_start import finds_own_start, has_found_its_end
 from experiments.loops.engine import (
     OnNan,
     Row,
@@ -208,7 +209,7 @@ class LanguageRunTask(Task):
         """Evaluates on validation, tells the optimiser if it listens, makes the row."""
         state = training.state
         scores = self.perplexities(state, ("validation",))
-        if _finds_own_start(state):
+        if finds_own_start(state):
             metric = scores["average_validation_perplexity"]
             if metric is None:
                 metric = scores["validation_perplexity"]
@@ -234,7 +235,7 @@ class LanguageRunTask(Task):
     def wants_stop(self, training: Training) -> bool:
         """Whether an optimiser that finds its own start has found its end."""
         state = training.state
-        return _finds_own_start(state) and bool(optax_ia.should_stop(state.opt_state))
+        return has_found_its_end(state)
 
     def perplexities(self, state: TrainState, splits: tuple[str, ...]) -> Row:
         """The perplexity of iterate and average on each split.
@@ -267,11 +268,6 @@ class LanguageRunTask(Task):
             "test": self.config.test_columns,
         }[split]
         return _passage(self.corpus, split, columns, self.config.bptt)
-
-
-def _finds_own_start(state: TrainState) -> bool:
-    """Whether the optimiser wants the validation metric, to start and to stop."""
-    return "averaging_phase" in optax_ia.diagnostics(state.opt_state)
 
 
 def run(

@@ -30,7 +30,7 @@ def check(config: SweepConfig, runs: Sequence[Run]) -> None:
         try:
             train_main, rest = find_main(run.command, run.arguments)
             task = sys.modules[train_main.__module__]
-            known = getattr(task, "TrainArguments", None) or task.Arguments
+            known = task.TrainArguments
             parse(known, rest, command=run.command)
         except ExperimentError as error:
             raise ExperimentError(f"{config.source}: {run.label}: {error}") from None

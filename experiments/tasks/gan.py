@@ -4,15 +4,19 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from experiments.cli import parse
 from experiments.configs.p4.gan import PAPER_RATES, RATES, GanConfig, GanRun
-from experiments.configs.settings import Rates, check_rates, check_seeds
-from experiments.errors import ExperimentError
+from experiments.configs.settings import (
+    Rates,
+    check_checkpoint_every,
+    check_rates,
+    check_seeds,
+    fields_of,
+)
 from experiments.loops import gan
 from experiments.optimizers import check_optimizer, rates_of
 from experiments.run_folder import RunFolder
@@ -65,20 +69,13 @@ class TrainConfig(GanConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments(TrainConfig):
+class TrainArguments(TrainConfig):
     """Train a Wasserstein GAN, with a grid of samples each epoch and checkpoints."""
 
     out: Path | None = None
     """Run folder; by default a new one under runs/train-gan."""
     resume: bool = False
     """Go on with a run folder: that of --out, or the newest under runs/train-gan."""
-
-
-def _part(config: Any, base: type) -> dict[str, Any]:
-    """The fields of a configuration that a class above it has."""
-    return {
-        field.name: getattr(config, field.name) for field in dataclasses.fields(base)
-    }
 
 
 def resolve(config: TrainConfig) -> GanRun:
@@ -94,10 +91,7 @@ def resolve(config: TrainConfig) -> GanRun:
       ExperimentError: if something is wrong.
     """
     check_seeds((config.seed,))
-    if config.checkpoint_every < 1:
-        raise ExperimentError(
-            f"--checkpoint-every must be at least 1, got {config.checkpoint_every}"
-        )
+    check_checkpoint_every(config.checkpoint_every)
     names = (config.optimizer, config.critic_optimizer or config.optimizer)
     given = (config.learning_rate, config.critic_learning_rate)
     known = {name: Rates(rate, None) for name, rate in (PAPER_RATES | RATES).items()}
@@ -108,7 +102,7 @@ def resolve(config: TrainConfig) -> GanRun:
     check_rates("", rates[0], None)
     check_rates("critic_", rates[1], None)
     return GanRun(
-        **_part(config, GanConfig),
+        **fields_of(config, GanConfig),
         optimizer=names[0],
         critic_optimizer=names[1],
         seed=config.seed,
@@ -121,13 +115,13 @@ def train_main(arguments: Sequence[str]) -> int:
     """Runs ``train --task gan``.
 
     Args:
-      arguments: those of :class:`Arguments`.
+      arguments: those of :class:`TrainArguments`.
 
     Returns:
       The exit status: 130 if interrupted, else 0.
     """
-    parsed = parse(Arguments, arguments, command="train --task gan")
-    config = TrainConfig(**_part(parsed, TrainConfig))
+    parsed = parse(TrainArguments, arguments, command="train --task gan")
+    config = TrainConfig(**fields_of(parsed, TrainConfig))
     run = resolve(config)
     data = gan.load(run)
     folder = RunFolder.prepare(

@@ -15,19 +15,14 @@ from experiments.configs.p0.digits import PRESETS, CompareConfig
 from experiments.configs.settings import (
     RunConfig,
     TaskConfig,
+    check_checkpoint_every,
     check_rates,
     check_seeds,
     fields_of,
 )
-from experiments.errors import ExperimentError
 from experiments.loops import image
 from experiments.loops._image_data import Images
-from experiments.optimizers import (
-    check_optimizer,
-    damping_of,
-    list_affordable,
-    rates_of,
-)
+from experiments.optimizers import given_rates, named_optimizers, tuned_rates
 from experiments.run_folder import RunFolder
 from experiments.tasks.running import compare_command, train_command
 
@@ -78,28 +73,12 @@ def resolve_run(config: TrainConfig) -> RunConfig:
       ExperimentError: if something is wrong.
     """
     check_seeds((config.seed,))
-    check_optimizer(config.optimizer)
-    if config.checkpoint_every < 1:
-        raise ExperimentError(
-            f"--checkpoint-every must be at least 1, got {config.checkpoint_every}"
-        )
-    tuned = PRESETS["small"].tuned
-    learning_rate, weight_decay = rates_of(config.optimizer, tuned)
-    damping = damping_of(config.optimizer, tuned)
-    if config.learning_rate is not None:
-        learning_rate = config.learning_rate
-    if config.weight_decay is not None:
-        weight_decay = config.weight_decay
-    if config.damping is not None:
-        damping = config.damping
-    check_rates("", learning_rate, weight_decay, damping)
+    check_checkpoint_every(config.checkpoint_every)
     return RunConfig(
         **fields_of(config, TaskConfig),
         optimizer=config.optimizer,
         seed=config.seed,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        damping=damping,
+        **given_rates(config, PRESETS["small"].tuned),
     )
 
 
@@ -173,14 +152,7 @@ def resolve(config: CompareConfig) -> CompareConfig:
     check_seeds(config.seeds)
     for base, rates in config.tuned.items():
         check_rates(f"{base}.", **dataclasses.asdict(rates))
-    names = config.optimizers
-    if "all" in names:
-        names = tuple(list_affordable())
-    if not names:
-        raise ExperimentError("--optimizers needs at least one name, or all")
-    for name in names:
-        check_optimizer(name)
-    return dataclasses.replace(config, optimizers=tuple(dict.fromkeys(names)))
+    return dataclasses.replace(config, optimizers=named_optimizers(config.optimizers))
 
 
 def plan(config: CompareConfig) -> list[RunConfig]:
@@ -196,15 +168,12 @@ def plan(config: CompareConfig) -> list[RunConfig]:
     runs = []
     for seed in config.seeds:
         for name in config.optimizers:
-            learning_rate, weight_decay = rates_of(name, config.tuned)
             runs.append(
                 RunConfig(
                     **task,
                     optimizer=name,
                     seed=seed,
-                    learning_rate=learning_rate,
-                    weight_decay=weight_decay,
-                    damping=damping_of(name, config.tuned),
+                    **tuned_rates(name, config.tuned),
                 )
             )
     return runs

@@ -11,16 +11,15 @@ import tyro
 from experiments.cli import parse
 from experiments.configs.language import LanguageRun, LanguageTask
 from experiments.configs.p0.language import PRESETS, LanguageCompare
-from experiments.configs.settings import Rates, check_rates, check_seeds
-from experiments.data.text import TextCorpus
-from experiments.errors import ExperimentError
-from experiments.loops import language
-from experiments.optimizers import (
-    check_optimizer,
-    damping_of,
-    list_affordable,
-    rates_of,
+from experiments.configs.settings import (
+    check_checkpoint_every,
+    check_rates,
+    check_seeds,
+    fields_of,
 )
+from experiments.data.text import TextCorpus
+from experiments.loops import language
+from experiments.optimizers import given_rates, named_optimizers, tuned_rates
 from experiments.report import language as report
 from experiments.run_folder import RunFolder
 from experiments.tasks.running import command_line, compare_command, train_command
@@ -60,13 +59,6 @@ _PRESET_HELP = (
 _Preset = Annotated[
     Literal["small", "paper", "table_13", "smoke"], tyro.conf.arg(help=_PRESET_HELP)
 ]
-
-
-def _fields(config: Any, base: type) -> dict[str, Any]:
-    """The part of a configuration that a class above it has."""
-    return {
-        field.name: getattr(config, field.name) for field in dataclasses.fields(base)
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,28 +114,12 @@ def _parse(kind: Any, base: type, arguments: Sequence[str], command: str) -> Any
     """
     words = command_line(command, TASK)
     # The help shows what is taken unless another preset is named.
-    default = kind(**_fields(PRESETS["small"], base))
+    default = kind(**fields_of(PRESETS["small"], base))
     parsed = parse(kind, arguments, command=words, default=default)
     if parsed.preset == "small":
         return parsed
-    default = kind(**_fields(PRESETS[parsed.preset], base))
+    default = kind(**fields_of(PRESETS[parsed.preset], base))
     return parse(kind, arguments, command=words, default=default)
-
-
-def _run_config(
-    config: LanguageTask, optimizer: str, seed: int, tuned: dict[str, Rates]
-) -> LanguageRun:
-    """A run with the rates that were tuned for its optimiser, or the registry's."""
-    check_optimizer(optimizer)
-    learning_rate, weight_decay = rates_of(optimizer, tuned)
-    return LanguageRun(
-        **_fields(config, LanguageTask),
-        optimizer=optimizer,
-        seed=seed,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        damping=damping_of(optimizer, tuned),
-    )
 
 
 def resolve_run(config: TrainConfig, preset: str) -> LanguageRun:
@@ -160,20 +136,13 @@ def resolve_run(config: TrainConfig, preset: str) -> LanguageRun:
       ExperimentError: if something is wrong.
     """
     check_seeds((config.seed,))
-    if config.checkpoint_every < 1:
-        raise ExperimentError(
-            f"--checkpoint-every must be at least 1, got {config.checkpoint_every}"
-        )
-    tuned = PRESETS[preset].rates()
-    run = _run_config(config, config.optimizer, config.seed, tuned)
-    given = {
-        name: getattr(config, name)
-        for name in ("learning_rate", "weight_decay", "damping")
-        if getattr(config, name) is not None
-    }
-    run = dataclasses.replace(run, **given)
-    check_rates("", run.learning_rate, run.weight_decay, run.damping)
-    return run
+    check_checkpoint_every(config.checkpoint_every)
+    return LanguageRun(
+        **fields_of(config, LanguageTask),
+        optimizer=config.optimizer,
+        seed=config.seed,
+        **given_rates(config, PRESETS[preset].rates()),
+    )
 
 
 def train_main(arguments: Sequence[str]) -> int:
@@ -186,7 +155,7 @@ def train_main(arguments: Sequence[str]) -> int:
       The exit status: 130 if interrupted, else 0.
     """
     parsed = _parse(TrainArguments, LanguageTask, arguments, "train")
-    config = TrainConfig(**_fields(parsed, TrainConfig))
+    config = TrainConfig(**fields_of(parsed, TrainConfig))
     run = resolve_run(config, parsed.preset)
     corpus = language.load(run)
     folder = RunFolder.prepare(
@@ -219,14 +188,7 @@ def resolve(config: LanguageCompare) -> LanguageCompare:
     check_seeds(config.seeds)
     for base, rates in config.rates().items():
         check_rates(f"{base}.", **dataclasses.asdict(rates))
-    names = config.optimizers
-    if "all" in names:
-        names = tuple(list_affordable())
-    if not names:
-        raise ExperimentError("--optimizers needs at least one name, or all")
-    for name in names:
-        check_optimizer(name)
-    return dataclasses.replace(config, optimizers=tuple(dict.fromkeys(names)))
+    return dataclasses.replace(config, optimizers=named_optimizers(config.optimizers))
 
 
 def plan(config: LanguageCompare) -> list[LanguageRun]:
@@ -238,8 +200,11 @@ def plan(config: LanguageCompare) -> list[LanguageRun]:
     Returns:
       The runs in order.
     """
+    task = fields_of(config, LanguageTask)
     return [
-        _run_config(config, name, seed, config.rates())
+        LanguageRun(
+            **task, optimizer=name, seed=seed, **tuned_rates(name, config.rates())
+        )
         for seed in config.seeds
         for name in config.optimizers
     ]
@@ -255,7 +220,7 @@ def compare_main(arguments: Sequence[str]) -> int:
       The exit status: 130 if interrupted, else 0.
     """
     parsed = _parse(CompareArguments, LanguageCompare, arguments, "compare")
-    config = resolve(LanguageCompare(**_fields(parsed, LanguageCompare)))
+    config = resolve(LanguageCompare(**fields_of(parsed, LanguageCompare)))
     corpus = language.load(config)
     folder = RunFolder.prepare(
         parsed.out, "compare", config, resume=parsed.resume, task=TASK, columns=COLUMNS

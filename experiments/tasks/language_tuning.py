@@ -16,7 +16,7 @@ from experiments import environment, memory
 from experiments.cli import parse
 from experiments.configs.language import LanguageRun, LanguageTask
 from experiments.configs.p0.language import SMALL, TUNING_RECORD, LanguageTuning
-from experiments.configs.settings import check_rates, check_seeds
+from experiments.configs.settings import check_rates, check_seeds, fields_of
 from experiments.errors import ExperimentError
 from experiments.loops import language
 from experiments.progress import LiveProgress
@@ -45,12 +45,6 @@ class Arguments(LanguageTuning):
     """The record, a CSV file of one row per run."""
 
 
-def _fields(config: Any, base: type) -> dict[str, Any]:
-    return {
-        field.name: getattr(config, field.name) for field in dataclasses.fields(base)
-    }
-
-
 def plan(config: LanguageTuning) -> list[LanguageRun]:
     """Every run of the grid, an optimiser's together: they share a compiled step.
 
@@ -66,7 +60,7 @@ def plan(config: LanguageTuning) -> list[LanguageRun]:
         check_rates(f"{name}.", rates.learning_rate, rates.weight_decay)
         runs += [
             LanguageRun(
-                **_fields(config, LanguageTask),
+                **fields_of(config, LanguageTask),
                 optimizer=name,
                 seed=seed,
                 learning_rate=rates.learning_rate,
@@ -88,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     default = Arguments(**SMALL)
     parsed = parse(Arguments, arguments, command="tune language", default=default)
-    config = LanguageTuning(**_fields(parsed, LanguageTuning))
+    config = LanguageTuning(**fields_of(parsed, LanguageTuning))
     corpus, runs = language.load(config), plan(config)
     rows: list[dict[str, Any]] = []
     with LiveProgress(Console(), len(runs)) as progress:

@@ -19,12 +19,16 @@ from experiments.configs.p2.masked import (
     MaskedConfig,
     MaskedRun,
 )
-from experiments.configs.settings import check_rates, check_seeds
+from experiments.configs.settings import (
+    check_checkpoint_every,
+    check_rates,
+    check_seeds,
+    fields_of,
+)
 from experiments.data._bpe import save_bpe
 from experiments.data._masked_text import MaskedText
-from experiments.errors import ExperimentError
 from experiments.loops import masked
-from experiments.optimizers import check_optimizer, damping_of, rates_of
+from experiments.optimizers import given_rates, named_optimizers, tuned_rates
 from experiments.run_folder import RunFolder
 from experiments.tasks.running import compare_command, train_command
 
@@ -104,13 +108,6 @@ class CompareArguments(MaskedCompare):
     """
 
 
-def _part(config: Any, base: type) -> dict[str, Any]:
-    """The fields of a configuration that a class above it has."""
-    return {
-        field.name: getattr(config, field.name) for field in dataclasses.fields(base)
-    }
-
-
 def resolve_run(config: TrainConfig) -> MaskedRun:
     """Checks the arguments and fills in the tuned rate and decay.
 
@@ -124,27 +121,12 @@ def resolve_run(config: TrainConfig) -> MaskedRun:
       ExperimentError: if something is wrong.
     """
     check_seeds((config.seed,))
-    check_optimizer(config.optimizer)
-    if config.checkpoint_every < 1:
-        raise ExperimentError(
-            f"--checkpoint-every must be at least 1, got {config.checkpoint_every}"
-        )
-    learning_rate, weight_decay = rates_of(config.optimizer, RATES)
-    damping = damping_of(config.optimizer, RATES)
-    if config.learning_rate is not None:
-        learning_rate = config.learning_rate
-    if config.weight_decay is not None:
-        weight_decay = config.weight_decay
-    if config.damping is not None:
-        damping = config.damping
-    check_rates("", learning_rate, weight_decay, damping)
+    check_checkpoint_every(config.checkpoint_every)
     return MaskedRun(
-        **_part(config, MaskedConfig),
+        **fields_of(config, MaskedConfig),
         optimizer=config.optimizer,
         seed=config.seed,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        damping=damping,
+        **given_rates(config, RATES),
     )
 
 
@@ -161,24 +143,18 @@ def plan(config: MaskedCompare) -> list[MaskedRun]:
       ExperimentError: if something is wrong.
     """
     check_seeds(config.seeds)
-    if not config.optimizers:
-        raise ExperimentError("--optimizers needs at least one name")
-    for name in config.optimizers:
-        check_optimizer(name)
+    names = named_optimizers(config.optimizers)
     for name, rates in config.rates.items():
         check_rates(f"rates.{name}.", **dataclasses.asdict(rates))
     runs = []
     for seed in config.seeds:
-        for name in dict.fromkeys(config.optimizers):
-            learning_rate, weight_decay = rates_of(name, config.rates)
+        for name in names:
             runs.append(
                 MaskedRun(
-                    **_part(config, MaskedConfig),
+                    **fields_of(config, MaskedConfig),
                     optimizer=name,
                     seed=seed,
-                    learning_rate=learning_rate,
-                    weight_decay=weight_decay,
-                    damping=damping_of(name, config.rates),
+                    **tuned_rates(name, config.rates),
                 )
             )
     return runs
@@ -214,7 +190,7 @@ def train_main(arguments: Sequence[str]) -> int:
       The exit status: 130 if interrupted, else 0.
     """
     parsed = parse(TrainArguments, arguments, command="train --task masked")
-    config = TrainConfig(**_part(parsed, TrainConfig))
+    config = TrainConfig(**fields_of(parsed, TrainConfig))
     run = resolve_run(config)
     data = masked.load(run)
     return train_command(
@@ -240,9 +216,9 @@ def compare_main(arguments: Sequence[str]) -> int:
     words = "compare --task masked"
     parsed = parse(CompareArguments, arguments, command=words)
     if parsed.preset != "small":  # what is not given comes from the preset
-        default = CompareArguments(**_part(PRESETS[parsed.preset], MaskedCompare))
+        default = CompareArguments(**fields_of(PRESETS[parsed.preset], MaskedCompare))
         parsed = parse(CompareArguments, arguments, command=words, default=default)
-    config = MaskedCompare(**_part(parsed, MaskedCompare))
+    config = MaskedCompare(**fields_of(parsed, MaskedCompare))
     runs = plan(config)
     data = masked.load(config)
     folder = _folder(parsed, "compare", config, data)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import signal
 
 FLAGS = {"xla_force_host_platform_device_count": "8"}
 # The suite compiles thousands of programs and runs each for microseconds: with these a
@@ -19,6 +20,11 @@ _GIVEN = os.environ.get("XLA_FLAGS", "")
 _MISSING = (f"--{name}={value}" for name, value in FLAGS.items() if name not in _GIVEN)
 os.environ["XLA_FLAGS"] = " ".join([_GIVEN, *_MISSING])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# What a shell starts in the background ignores Ctrl-C, and so do its children; the
+# tests that press it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402  (the environment comes first)
 import pytest  # noqa: E402

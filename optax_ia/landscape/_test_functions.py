@@ -41,9 +41,9 @@ def beale(x: jax.typing.ArrayLike) -> jax.Array:
       >>> from optax_ia import landscape
       >>> print(landscape.beale(jnp.array([[3.0, 0.5], [0.0, 1.0], [0.0, 0.0]])))
       [ 0.       14.203125 14.203125]
-      >>> w = jnp.array([1.0, 1.0])
+      >>> w, gradient = jnp.array([1.0, 1.0]), jax.jit(jax.grad(landscape.beale))
       >>> for _ in range(1000):  # gradient descent
-      ...     w -= 0.02 * jax.grad(landscape.beale)(w)
+      ...     w -= 0.02 * gradient(w)
       >>> print(f"{w[0]:.2f} {w[1]:.2f}")
       3.00 0.50
 
@@ -87,9 +87,9 @@ def schubert(x: jax.typing.ArrayLike) -> jax.Array:
       >>> best = jnp.array([-0.7782119590110459, -1.471368938279414])
       >>> print(f"{landscape.schubert(best):.4f}")
       -18.0956
-      >>> w = best + 0.1
+      >>> w, gradient = best + 0.1, jax.jit(jax.grad(landscape.schubert))
       >>> for _ in range(50):  # gradient descent
-      ...     w -= 2e-3 * jax.grad(landscape.schubert)(w)
+      ...     w -= 2e-3 * gradient(w)
       >>> print(f"{jnp.linalg.norm(w - best):.4f}")
       0.0000
 

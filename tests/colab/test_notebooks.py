@@ -18,6 +18,7 @@ every_notebook = pytest.mark.parametrize(
 )
 
 LONG = (
+    "02_switching_and_clipping",
     "03_spectrum_and_surface",
     "04_second_order",
     "05_layer_metrics_and_rmsgd",

@@ -234,7 +234,6 @@ def test_a_missing_package_names_the_extra(monkeypatch, capsys):
     )
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 def _interrupted(process):
     """Output and errors of a process after Ctrl-C.
 
@@ -251,6 +250,7 @@ def _interrupted(process):
     raise AssertionError(process.communicate()[1])
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 def test_ctrl_c_leaves_a_report(tmp_path):
     folder = tmp_path / "run"
     command = ["compare", "--model=vgg_tiny", "--epochs=2000", f"--out={folder}"]

@@ -47,6 +47,7 @@ def z_of_printed(row):
     return (row.measured**2 - row.printed**2) / error_of_square
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_norms_agree_with_the_derived_formulas(norms, point):
     rows = [row for row in norms if row.point == point]
@@ -55,11 +56,13 @@ def test_norms_agree_with_the_derived_formulas(norms, point):
     assert {row.sweep: row.z for row in rows if abs(row.z) > limit} == {}
 
 
+@pytest.mark.slow
 def test_theorem_1_is_right_for_the_last_iterate(norms):
     rows = [row for row in norms if row.point == "last"]
     assert max(abs(z_of_printed(row)) for row in rows) < threshold(len(rows))
 
 
+@pytest.mark.slow
 def test_the_printed_average_has_one_alpha_too_many(norms):
     for row in norms:
         if row.point == "tail" and row.sweep == "steps":
@@ -74,6 +77,7 @@ def test_the_printed_average_has_one_alpha_too_many(norms):
     assert ratio == pytest.approx(0.25, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_the_printed_ema_holds_for_independent_iterates_only(norms):
     key = jax.random.key(9)
     rows = theory.norm_rows("", theory.INDEPENDENT, key, seeds=SEEDS)
@@ -83,6 +87,7 @@ def test_the_printed_ema_holds_for_independent_iterates_only(norms):
     assert min(z_of_printed(row) for row in dependent) > threshold(1)
 
 
+@pytest.mark.slow
 def test_noise_depends_on_the_sizes_as_derived(norms):
     for slope in theory.slope_rows(norms):
         problems = theory.SWEEPS[slope.sweep]
@@ -104,6 +109,7 @@ def test_only_the_tail_mean_loses_its_noise():
         assert np.log(after / before) / np.log(4) == pytest.approx(power, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_norms_concentrate_whatever_the_number_of_parameters(norms):
     rows = [row for row in norms if row.sweep == "parameters"]
     for point in POINTS:
@@ -145,6 +151,7 @@ def test_limit_of_many_steps(point):
     )
 
 
+@pytest.mark.slow
 def test_losses_agree_and_stay_within_the_bounds_that_hold(regrets):
     limit = threshold(len(regrets))
     assert {row.point for row in regrets} == {"last", "tail"}

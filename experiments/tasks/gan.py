@@ -3,11 +3,11 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from experiments import parallel
 from experiments.cli import parse
 from experiments.configs.p4.gan import PAPER_RATES, RATES, GanConfig, GanRun
 from experiments.configs.settings import (
@@ -20,7 +20,7 @@ from experiments.configs.settings import (
 from experiments.loops import gan
 from experiments.optimizers import check_optimizer, rates_of
 from experiments.run_folder import RunFolder
-from experiments.tasks.running import train_command
+from experiments.tasks.running import TrainOptions, TrainSettings, train_command
 
 _SCORES = tuple(
     f"{prefix}{score}" for prefix in ("", "average_") for score in gan.SCORES
@@ -51,7 +51,7 @@ COLUMNS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(GanConfig):
+class TrainConfig(TrainSettings, GanConfig):
     """Two optimisers, one seed."""
 
     optimizer: str = "rmsprop"
@@ -69,13 +69,8 @@ class TrainConfig(GanConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainArguments(TrainConfig):
+class TrainArguments(TrainOptions, TrainConfig):
     """Train a Wasserstein GAN, with a grid of samples each epoch and checkpoints."""
-
-    out: Path | None = None
-    """Run folder; by default a new one under runs/train-gan."""
-    resume: bool = False
-    """Go on with a run folder: that of --out, or the newest under runs/train-gan."""
 
 
 def resolve(config: TrainConfig) -> GanRun:
@@ -123,22 +118,20 @@ def train_main(arguments: Sequence[str]) -> int:
     parsed = parse(TrainArguments, arguments, command="train --task gan")
     config = TrainConfig(**fields_of(parsed, TrainConfig))
     run = resolve(config)
+    placement = parallel.begin(parsed)
     data = gan.load(run)
-    folder = RunFolder.prepare(
-        parsed.out,
-        "train",
-        config,
-        resume=parsed.resume,
-        task="gan",
-        columns=COLUMNS,
-    )
+    gan.check_run(run, placement, skip=config.on_nan == "skip")
     return train_command(
         arguments,
-        folder,
-        functools.partial(gan.run, run, data, samples=folder.path / "samples"),
+        parsed,
+        config,
+        lambda folder: functools.partial(
+            gan.run, run, data, samples=folder.path / "samples", placement=placement
+        ),
+        task="gan",
+        columns=COLUMNS,
         label=f"{run.optimizer}, seed {run.seed}",
         epochs=run.epochs,
-        every=config.checkpoint_every,
         show=show,
     )
 

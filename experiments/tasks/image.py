@@ -23,12 +23,17 @@ from experiments.configs.settings import (
 from experiments.loops import image
 from experiments.loops._image_data import Images
 from experiments.optimizers import given_rates, named_optimizers, tuned_rates
-from experiments.run_folder import RunFolder
-from experiments.tasks.running import compare_command, train_command
+from experiments.run_folder import RESULT_COLUMNS, RunFolder
+from experiments.tasks.running import (
+    TrainOptions,
+    TrainSettings,
+    compare_command,
+    train_command,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(TaskConfig):
+class TrainConfig(TrainSettings, TaskConfig):
     """One optimiser, one seed."""
 
     optimizer: str = "gadamx"
@@ -41,23 +46,11 @@ class TrainConfig(TaskConfig):
     """Weight decay; by default the tuned one, else the registry's."""
     damping: float | None = None
     """Damping of K-FAC; by default the tuned one."""
-    checkpoint_every: int = 100
-    """Steps between checkpoints, which need not fall on the end of an epoch."""
-    on_nan: Literal["stop", "skip"] = "stop"
-    """stop: a loss that is not finite ends the run. skip: such updates are left out."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainArguments(parallel.ParallelArguments, TrainConfig):
+class TrainArguments(TrainOptions, TrainConfig):
     """Train one optimiser with checkpoints; --resume goes on exactly."""
-
-    tensorboard: bool = False
-    """Write event files for TensorBoard too, into the run folder."""
-
-    out: Path | None = None
-    """Run folder; by default a new one under runs/train."""
-    resume: bool = False
-    """Go on with a run folder: that of --out, or the newest under runs/train."""
 
 
 def resolve_run(config: TrainConfig) -> RunConfig:
@@ -102,21 +95,17 @@ def train_main(arguments: Sequence[str]) -> int:
         config = dataclasses.replace(config, replicas=devices)
     data = image.load(run)
     image.check_run(run, devices, skip=config.on_nan == "skip")
-    with parallel.leader_alone_prints():
-        folder = parallel.prepare_folder(
-            parsed.out, "train", config, resume=parsed.resume
-        )
-        return train_command(
-            arguments,
-            folder,
-            functools.partial(_run, run, data, placement=placement),
-            label=f"{run.optimizer}, seed {run.seed}",
-            epochs=run.epochs,
-            every=config.checkpoint_every,
-            show=_show if parallel.is_leader() else _show_nothing,
-            on_nan=config.on_nan,
-            tensorboard=parsed.tensorboard and parallel.is_leader(),
-        )
+    return train_command(
+        arguments,
+        parsed,
+        config,
+        lambda folder: functools.partial(_run, run, data, placement=placement),
+        task="image",
+        columns=RESULT_COLUMNS,
+        label=f"{run.optimizer}, seed {run.seed}",
+        epochs=run.epochs,
+        show=_show,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,10 +189,6 @@ def compare_main(arguments: Sequence[str]) -> int:
         for run in plan(config)
     ]
     return compare_command(arguments, folder, runs, show=_show)
-
-
-def _show_nothing(folder: RunFolder, console: Console) -> None:
-    del folder, console
 
 
 def _run(run: RunConfig, data: Images, **hooks: Any) -> image.Row:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from experiments import parallel
 from experiments.cli import parse
 from experiments.configs.language import LanguageRun, LanguageTask
 from experiments.configs.p0.language import PRESETS, LanguageCompare
@@ -22,7 +23,13 @@ from experiments.loops import language
 from experiments.optimizers import given_rates, named_optimizers, tuned_rates
 from experiments.report import language as report
 from experiments.run_folder import RunFolder
-from experiments.tasks.running import command_line, compare_command, train_command
+from experiments.tasks.running import (
+    TrainOptions,
+    TrainSettings,
+    command_line,
+    compare_command,
+    train_command,
+)
 
 TASK = "language"
 
@@ -62,7 +69,7 @@ _Preset = Annotated[
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(LanguageTask):
+class TrainConfig(TrainSettings, LanguageTask):
     """One optimiser, one seed."""
 
     optimizer: str = "gadam"
@@ -77,19 +84,13 @@ class TrainConfig(LanguageTask):
     """Damping of K-FAC; by default the registry's."""
     checkpoint_every: int = 200
     """Steps between checkpoints, which need not fall on the end of an epoch."""
-    on_nan: Literal["stop", "skip"] = "stop"
-    """When loss or gradient is not finite: stop, or leave the update out."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainArguments(TrainConfig):
+class TrainArguments(TrainOptions, TrainConfig):
     """Train one language model with checkpoints; --resume goes on exactly."""
 
     preset: _Preset = "small"
-    out: Path | None = None
-    """Run folder; by default a new one under runs/train-language."""
-    resume: bool = False
-    """Go on with a run folder: that of --out, or the newest of this task."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,18 +158,18 @@ def train_main(arguments: Sequence[str]) -> int:
     parsed = _parse(TrainArguments, LanguageTask, arguments, "train")
     config = TrainConfig(**fields_of(parsed, TrainConfig))
     run = resolve_run(config, parsed.preset)
+    placement = parallel.begin(parsed)
     corpus = language.load(run)
-    folder = RunFolder.prepare(
-        parsed.out, "train", config, resume=parsed.resume, task=TASK, columns=COLUMNS
-    )
+    language.check_run(run, placement, skip=config.on_nan == "skip")
     return train_command(
         arguments,
-        folder,
-        functools.partial(_run, run, corpus),
+        parsed,
+        config,
+        lambda folder: functools.partial(_run, run, corpus, placement=placement),
+        task=TASK,
+        columns=COLUMNS,
         label=f"{run.optimizer}, seed {run.seed}",
         epochs=run.epochs,
-        every=config.checkpoint_every,
-        on_nan=config.on_nan,
         show=report.write_and_show,
     )
 

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments import parallel
 from experiments.cli import parse
 from experiments.configs.p2.masked import (
     PRESETS,
@@ -30,7 +31,15 @@ from experiments.data._masked_text import MaskedText
 from experiments.loops import masked
 from experiments.optimizers import given_rates, named_optimizers, tuned_rates
 from experiments.run_folder import RunFolder
-from experiments.tasks.running import compare_command, train_command
+from experiments.tasks.running import (
+    Run,
+    TrainOptions,
+    TrainSettings,
+    compare_command,
+    train_command,
+)
+
+TASK = "masked"
 
 _SCORES = tuple(
     f"{prefix}{split}_{score}"
@@ -63,7 +72,7 @@ COLUMNS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(MaskedConfig):
+class TrainConfig(TrainSettings, MaskedConfig):
     """One optimiser, one seed."""
 
     optimizer: str = "ranger"
@@ -76,18 +85,11 @@ class TrainConfig(MaskedConfig):
     """Weight decay; by default the tuned one, else the registry's."""
     damping: float | None = None
     """Damping of K-FAC; by default the tuned one."""
-    checkpoint_every: int = 100
-    """Steps between checkpoints, which need not fall on the end of an epoch."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainArguments(TrainConfig):
+class TrainArguments(TrainOptions, TrainConfig):
     """Train RoBERTa on masked tokens with checkpoints; --resume goes on exactly."""
-
-    out: Path | None = None
-    """Run folder; by default a new one under runs/train-masked."""
-    resume: bool = False
-    """Go on with a run folder: that of --out, or the newest under runs/train-masked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,20 +162,8 @@ def plan(config: MaskedCompare) -> list[MaskedRun]:
     return runs
 
 
-def _folder(
-    parsed: Any, command: str, config: MaskedConfig, data: MaskedText
-) -> RunFolder:
-    """The run folder, with the tokenizer in it."""
-    folder = RunFolder.prepare(
-        parsed.out,
-        command,
-        config,
-        resume=parsed.resume,
-        task="masked",
-        columns=COLUMNS,
-    )
+def _save_tokenizer(data: MaskedText, folder: RunFolder) -> None:
     save_bpe(data.tokenizer, folder.path / "tokenizer.json")
-    return folder
 
 
 def _run(run: MaskedRun, data: MaskedText, **hooks: Any) -> masked.Row:
@@ -192,14 +182,24 @@ def train_main(arguments: Sequence[str]) -> int:
     parsed = parse(TrainArguments, arguments, command="train --task masked")
     config = TrainConfig(**fields_of(parsed, TrainConfig))
     run = resolve_run(config)
+    placement = parallel.begin(parsed)
     data = masked.load(run)
+    masked.check_run(run, placement, skip=config.on_nan == "skip")
+
+    def begin(folder: RunFolder) -> Run:
+        if parallel.is_leader():
+            _save_tokenizer(data, folder)
+        return functools.partial(_run, run, data, placement=placement)
+
     return train_command(
         arguments,
-        _folder(parsed, "train", config, data),
-        functools.partial(_run, run, data),
+        parsed,
+        config,
+        begin,
+        task=TASK,
+        columns=COLUMNS,
         label=f"{run.optimizer}, seed {run.seed}",
         epochs=run.epochs,
-        every=config.checkpoint_every,
         show=show,
     )
 
@@ -221,7 +221,10 @@ def compare_main(arguments: Sequence[str]) -> int:
     config = MaskedCompare(**fields_of(parsed, MaskedCompare))
     runs = plan(config)
     data = masked.load(config)
-    folder = _folder(parsed, "compare", config, data)
+    folder = RunFolder.prepare(
+        parsed.out, "compare", config, resume=parsed.resume, task=TASK, columns=COLUMNS
+    )
+    _save_tokenizer(data, folder)
     entries = [
         (run.optimizer, run.seed, run.epochs, functools.partial(_run, run, data))
         for run in runs

@@ -1,11 +1,14 @@
 """What the ``train`` and ``compare`` commands of every task do around their runs."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from rich.console import Console
 
+from experiments import parallel
 from experiments.checkpoints import Checkpoints
 from experiments.cli import command_to_resume
 from experiments.loops.engine import NotFiniteError, OnNan, Preempted
@@ -18,6 +21,28 @@ Row = dict[str, Any]
 Run = Callable[..., Row]
 """Called with keyword arguments of :func:`experiments.loops.engine.fit`, all but the
 task; returns the row of the run for ``results.csv``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """How every task's ``train`` saves and goes on; part of the record of a run."""
+
+    checkpoint_every: int = 100
+    """Steps between checkpoints, which need not fall on the end of an epoch."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """stop: a loss that is not finite ends the run. skip: such updates are left out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions(parallel.ParallelArguments):
+    """What every task's ``train`` takes beside that; no number depends on it."""
+
+    tensorboard: bool = False
+    """Write event files for TensorBoard too, into the run folder."""
+    out: Path | None = None
+    """Run folder; by default a new one under runs/, named after command and task."""
+    resume: bool = False
+    """Go on with a run folder: that of --out, or the newest of this task."""
 
 
 def command_line(command: str, task: str) -> str:
@@ -97,60 +122,73 @@ def train_in(
 
 def train_command(
     arguments: Sequence[str],
-    folder: RunFolder,
-    run: Run,
+    options: TrainOptions,
+    config: TrainSettings,
+    begin: Callable[[RunFolder], Run],
     *,
+    task: str,
+    columns: tuple[str, ...],
     label: str,
     epochs: int,
-    every: int,
     show: Callable[[RunFolder, Console], None],
-    on_nan: OnNan = "stop",
-    tensorboard: bool = False,
 ) -> int:
     """The ``train`` command of a task, once its arguments are understood.
 
+    Where several processes train together, each calls it; the first alone writes and
+    prints.
+
     Args:
       arguments: what stood after the command, without ``--task``.
-      folder: the run folder.
-      run: the run.
-      label: its name.
+      options: where to, and whether to go on.
+      config: the run's configuration, which the folder records.
+      begin: called with the run folder once it is there; gives the run.
+      task: its name.
+      columns: those of ``results.csv``.
+      label: the run's name.
       epochs: how many it has.
-      every: steps between checkpoints.
       show: writes the report and prints the table, of a partial folder too.
-      on_nan: what a loss that is not finite does.
-      tensorboard: whether to write event files too.
 
     Returns:
       The exit status: 130 if interrupted, 1 if the loss is not finite, else 0, after
       SIGTERM too.
     """
-    console = Console()
-    interrupted = False
-    try:
-        if not folder.results():
-            train_in(
-                folder,
-                console,
-                run,
-                label=label,
-                epochs=epochs,
-                every=every,
-                on_nan=on_nan,
-                tensorboard=tensorboard,
-            )
-    except KeyboardInterrupt:
-        interrupted = True
-    except Preempted as stop:
-        what = f"stopped by SIGTERM after step {stop.step}, all of it saved"
-        _say_how_to_go_on("train", arguments, folder, what)
-        return 0
-    except NotFiniteError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    show(folder, console)
-    if interrupted:
-        _say_how_to_go_on("train", arguments, folder, "interrupted")
-        return 130
+    with parallel.leader_alone_prints():
+        folder = parallel.prepare_folder(
+            options.out,
+            "train",
+            config,
+            resume=options.resume,
+            task=task,
+            columns=columns,
+        )
+        console = Console()
+        interrupted = False
+        try:
+            if not folder.results():
+                train_in(
+                    folder,
+                    console,
+                    begin(folder),
+                    label=label,
+                    epochs=epochs,
+                    every=config.checkpoint_every,
+                    on_nan=config.on_nan,
+                    tensorboard=options.tensorboard and parallel.is_leader(),
+                )
+        except KeyboardInterrupt:
+            interrupted = True
+        except Preempted as stop:
+            what = f"stopped by SIGTERM after step {stop.step}, all of it saved"
+            _say_how_to_go_on("train", arguments, folder, what)
+            return 0
+        except NotFiniteError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        if parallel.is_leader():
+            show(folder, console)
+        if interrupted:
+            _say_how_to_go_on("train", arguments, folder, "interrupted")
+            return 130
     return 0
 
 

@@ -1,7 +1,6 @@
 """A task that compiles in no time: a line fitted to points, some of them spoilt."""
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import numpy as np
 
 import optax_ia
 from experiments.cli import parse
+from experiments.configs.settings import fields_of
 from experiments.data._pipeline import Batches
 from experiments.loops.engine import (
     Task,
@@ -18,8 +18,7 @@ from experiments.loops.engine import (
     norms_and_diagnostics,
     skipping,
 )
-from experiments.run_folder import RunFolder
-from experiments.tasks.running import train_command
+from experiments.tasks.running import TrainOptions, TrainSettings, train_command
 from optax_ia.flax import TrainState, build_train_step
 
 TRUE = np.array([1.0, -2.0, 0.5], np.float32)
@@ -112,16 +111,17 @@ class Line(Task):
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
-    """Fit a line."""
+class Config(TrainSettings):
+    """What the record of a run holds."""
 
     epochs: int = 4
-    every: int = 2
+    checkpoint_every: int = 2
     spoilt: tuple[int, ...] = ()
-    on_nan: str = "stop"
-    tensorboard: bool = False
-    out: Path | None = None
-    resume: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments(TrainOptions, Config):
+    """Fit a line."""
 
 
 AFTER_STEP = []
@@ -130,12 +130,6 @@ AFTER_STEP = []
 
 def train_main(arguments):
     parsed = parse(Arguments, arguments, command="train --task tiny")
-    given = dataclasses.asdict(parsed)
-    config = Arguments(**{name: given[name] for name in ("epochs", "spoilt", "on_nan")})
-    columns = ("optimizer", "seed", "steps", "commit", "versions")
-    folder = RunFolder.prepare(
-        parsed.out, "train", config, resume=parsed.resume, task="tiny", columns=columns
-    )
 
     def run(*, on_nan, **hooks):
         task = Line(0, parsed.epochs, parsed.spoilt, skip=on_nan == "skip")
@@ -145,12 +139,12 @@ def train_main(arguments):
 
     return train_command(
         arguments,
-        folder,
-        run,
+        parsed,
+        Config(**fields_of(parsed, Config)),
+        lambda folder: run,
+        task="tiny",
+        columns=("optimizer", "seed", "steps", "commit", "versions"),
         label="line, seed 0",
         epochs=parsed.epochs,
-        every=parsed.every,
         show=lambda folder, console: console.print("shown"),
-        on_nan=parsed.on_nan,
-        tensorboard=parsed.tensorboard,
     )

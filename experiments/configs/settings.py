@@ -80,11 +80,25 @@ class RunConfig(TaskConfig):
 
     def to_json(self) -> str:
         """The configuration on one line, with sorted keys."""
-        fields = dataclasses.asdict(self)
-        for field in dataclasses.fields(self):
-            if field.name in _LATER and fields[field.name] == field.default:
-                del fields[field.name]
-        return json.dumps(fields, sort_keys=True)
+        return one_line(self, later=_LATER)
+
+
+def one_line(config: Any, later: tuple[str, ...]) -> str:
+    """A configuration as JSON on one line, with sorted keys.
+
+    Args:
+      config: a frozen dataclass.
+      later: fields that records from before them do not name, which are left out at
+        their default.
+
+    Returns:
+      The line.
+    """
+    fields = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if field.name in later and fields[field.name] == field.default:
+            del fields[field.name]
+    return json.dumps(fields, sort_keys=True)
 
 
 _LATER = (
@@ -104,8 +118,7 @@ _LATER = (
     "batch_stats",
     "replicas",
 )
-"""Fields that records from before them do not name; they are left out at their default.
-"""
+"""Fields that came after the first records."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.errors import ExperimentError
+from optax_ia import registry
+
+_WHOLE = ("grad_fn", "value_fn", "matvec", "full_gradient", "kfac_factors")
+
 
 class SeenNorm(NamedTuple):
     """The norm of the gradient that the latest update was made from.
@@ -65,3 +70,40 @@ def gradient_norm(opt_state: Any) -> jax.Array:
       float32 scalar.
     """
     return optax.tree.get(opt_state, "gradient_norm")
+
+
+def check_cut(
+    optimizer: str, batch_size: int, accumulate: int, devices: int, *, skip: bool
+) -> None:
+    """Checks that a batch can be cut into small batches, and these over devices.
+
+    Args:
+      optimizer: its name.
+      batch_size: rows of a whole batch.
+      accumulate: small batches an update.
+      devices: how many.
+      skip: whether updates that are not finite are left out.
+
+    Raises:
+      ExperimentError: naming the argument and what does not fit.
+    """
+    parts = devices * accumulate
+    if batch_size % parts:
+        of = [f"{devices} devices"] * (devices > 1)
+        of += [f"--accumulate {accumulate}"] * (accumulate > 1)
+        fewer = "; --devices takes fewer" if devices > 1 else ""
+        raise ExperimentError(
+            f"--batch-size must be a multiple of {parts} ({' times '.join(of)}{fewer})"
+            f", got {batch_size}"
+        )
+    if accumulate > 1 and skip:
+        raise ExperimentError(
+            f"--accumulate must be 1 with --on-nan skip, got {accumulate}"
+        )
+    needs = registry.get_record(optimizer).needs
+    whole = [name for name in needs if name in _WHOLE]
+    if accumulate > 1 and whole:
+        raise ExperimentError(
+            f"--accumulate must be 1 for {optimizer}, which evaluates whole batches "
+            f"itself (it needs {', '.join(whole)}), got {accumulate}"
+        )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from experiments.configs.settings import RunConfig, TaskConfig, check_task
 from experiments.data import Augment, Dataset, list_datasets
 from experiments.errors import ExperimentError, unknown
-from experiments.loops._accumulate import accumulated, gradient_norm
+from experiments.loops._accumulate import accumulated, check_cut, gradient_norm
 from experiments.loops._image_data import Images, load_named, one_epoch
 from experiments.loops._image_network import network
 from experiments.loops._skip import add_metrics
@@ -287,9 +287,6 @@ def init_state(
     return jax.jit(begin, out_shardings=placement.shardings(shapes))(key, image)
 
 
-_WHOLE = ("grad_fn", "value_fn", "matvec", "full_gradient", "kfac_factors")
-
-
 def check_run(config: RunConfig, devices: int = 1, *, skip: bool = False) -> None:
     """Checks that optimiser, batch and devices go together.
 
@@ -302,31 +299,14 @@ def check_run(config: RunConfig, devices: int = 1, *, skip: bool = False) -> Non
       ExperimentError: naming the argument and what does not fit.
     """
     size, accumulate = config.batch_size, config.accumulate
-    if size % (devices * accumulate):
-        of = f"{devices} devices" + f" times --accumulate {accumulate}" * (
-            accumulate > 1
-        )
-        raise ExperimentError(
-            f"--batch-size must be a multiple of {devices * accumulate} ({of}; "
-            f"--devices takes fewer), got {size}"
-        )
+    check_cut(config.optimizer, size, accumulate, devices, skip=skip)
     replicas = config.replicas or devices
     if config.batch_stats == "replica" and size % (replicas * accumulate):
         raise ExperimentError(
             f"--batch-size must be a multiple of {replicas * accumulate} (--replicas "
             f"{replicas} times --accumulate {accumulate}), got {size}"
         )
-    if accumulate > 1 and skip:
-        raise ExperimentError(
-            f"--accumulate must be 1 with --on-nan skip, got {accumulate}"
-        )
     needs = registry.get_record(config.optimizer).needs
-    whole = [name for name in needs if name in _WHOLE]
-    if accumulate > 1 and whole:
-        raise ExperimentError(
-            f"--accumulate must be 1 for {config.optimizer}, which evaluates whole "
-            f"batches itself (it needs {', '.join(whole)}), got {accumulate}"
-        )
     if "kfac_factors" in needs and (config.remat or config.batch_stats == "replica"):
         flag = "--remat" if config.remat else "--batch-stats replica"
         raise ExperimentError(

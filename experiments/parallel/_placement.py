@@ -124,19 +124,24 @@ class Placement:
             batch,
         )
 
-    def whole(self, batch: Any) -> Any:
+    def whole(self, batch: Any, axis: int = 0) -> Any:
         """Puts a batch on the devices, which every host holds whole.
 
         Args:
-          batch: a tree of arrays in this host's memory, rows first.
+          batch: a tree of arrays in this host's memory; scalars may be among them,
+            which go to every device.
+          axis: that of the rows.
 
         Returns:
           A tree of global arrays, cut along their rows.
         """
+        cut = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
 
-        def put(rows: np.ndarray) -> jax.Array:
+        def put(array: np.ndarray) -> jax.Array:
             return jax.make_array_from_callback(
-                rows.shape, self.by_rows, lambda index: rows[index]
+                array.shape,
+                cut if array.ndim else self.replicated,
+                lambda index: array[index],
             )
 
         return jax.tree.map(put, batch)

@@ -1,6 +1,7 @@
 """One update out of the gradients of several small batches."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from experiments.errors import ExperimentError
+from experiments.parallel import Placement
 from optax_ia import registry
+
+Parts = Sequence[Any]
+"""The small batches that a batch is cut into, most often one; ready for the devices."""
 
 _WHOLE = ("grad_fn", "value_fn", "matvec", "full_gradient", "kfac_factors")
 
@@ -70,6 +75,27 @@ def gradient_norm(opt_state: Any) -> jax.Array:
       float32 scalar.
     """
     return optax.tree.get(opt_state, "gradient_norm")
+
+
+def cut(batch: Any, accumulate: int = 1, placement: Placement | None = None) -> Parts:
+    """Cuts this host's share of a batch into small batches, and places them.
+
+    Args:
+      batch: a tree of arrays in this host's memory, of which ``accumulate`` divides the
+        rows.
+      accumulate: how many small batches.
+      placement: the devices; None leaves them on the host.
+
+    Returns:
+      The small batches.
+    """
+    arrays, structure = jax.tree.flatten(batch)
+    rows = len(arrays[0]) // accumulate
+    parts = tuple(
+        structure.unflatten([array[first : first + rows] for array in arrays])
+        for first in range(0, accumulate * rows, rows)
+    )
+    return parts if placement is None else placement.share(parts)
 
 
 def check_cut(

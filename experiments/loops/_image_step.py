@@ -12,7 +12,12 @@ import jax.numpy as jnp
 from experiments.configs.settings import RunConfig, TaskConfig, check_task
 from experiments.data import Augment, Dataset, list_datasets
 from experiments.errors import ExperimentError, unknown
-from experiments.loops._accumulate import accumulated, check_cut, gradient_norm
+from experiments.loops._accumulate import (
+    Parts,
+    accumulated,
+    check_cut,
+    gradient_norm,
+)
 from experiments.loops._image_data import Images, load_named, one_epoch
 from experiments.loops._image_network import network
 from experiments.loops._skip import add_metrics
@@ -24,9 +29,6 @@ from optax_ia.flax import TrainState, build_train_step
 
 Totals = dict[str, jax.Array]
 FullBatches = Callable[[], Iterable[Any]]
-Parts = tuple[tuple[Any, ...], ...]
-"""The small batches that a batch is cut into, most often one; ready for the devices."""
-
 _TOTALS = ("loss", "correct", "gradient_norm", "update_norm")
 
 
@@ -121,7 +123,7 @@ def train_step_of_parts(
       state: its optimiser updates at the last of them.
       totals: as there.
       key: as there; each small batch has draws of its own.
-      parts: the small batches, as :func:`cut` makes them.
+      parts: the small batches, as ``cut`` makes them.
       augment: as there.
       needs: as there.
       full_batches: as there.
@@ -147,27 +149,6 @@ def _add_mean(totals: Totals, every: list[Totals], norm: jax.Array) -> Totals:
     # The parameters move at the last alone.
     seen = {"gradient_norm": norm, "update_norm": every[-1]["update_norm"]}
     return add_metrics(totals, mean | seen)
-
-
-def cut(
-    batch: tuple[Any, ...], accumulate: int = 1, placement: Placement | None = None
-) -> Parts:
-    """Cuts this host's share of a batch into small batches, and places them.
-
-    Args:
-      batch: arrays in this host's memory, of which ``accumulate`` divides the rows.
-      accumulate: how many small batches.
-      placement: the devices; None leaves them on the host.
-
-    Returns:
-      The small batches.
-    """
-    rows = len(batch[0]) // accumulate
-    parts = tuple(
-        tuple(array[first : first + rows] for array in batch)
-        for first in range(0, accumulate * rows, rows)
-    )
-    return parts if placement is None else placement.share(parts)
 
 
 def full_batches(config: TaskConfig, placement: Placement | None = None) -> FullBatches:

@@ -20,17 +20,18 @@ from experiments.checkpoints import Checkpoints
 from experiments.configs.settings import RunConfig
 from experiments.data import Split, train_batches
 from experiments.errors import ExperimentError
+from experiments.loops._accumulate import cut
 from experiments.loops._image_data import Images, RecordsSplit, share_of
 from experiments.loops._image_data import augment_of as augment_of
 from experiments.loops._image_data import split_of as split_of
 from experiments.loops._image_step import Totals as Totals
 from experiments.loops._image_step import check_run as check_run
-from experiments.loops._image_step import cut, train_step_of_parts
 from experiments.loops._image_step import full_batches as full_batches
 from experiments.loops._image_step import init_state as init_state
 from experiments.loops._image_step import load as load
 from experiments.loops._image_step import load_arrays as load_arrays
 from experiments.loops._image_step import train_step as train_step
+from experiments.loops._image_step import train_step_of_parts
 from experiments.loops._image_step import zero_totals as zero_totals
 from experiments.loops._own_start import finds_own_start, has_found_its_end
 from experiments.loops.engine import (

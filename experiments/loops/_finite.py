@@ -17,6 +17,7 @@ from experiments.checkpoints import Checkpoints
 from experiments.errors import ExperimentError
 from experiments.loops._rows import Row
 from experiments.loops._skip import MOST_IN_A_ROW, in_a_row
+from optax_ia.flax import TrainState
 
 OnNan = Literal["stop", "skip", "record"]
 
@@ -92,15 +93,20 @@ class Watch:
           NotFiniteError: naming the step, what was finite last, and the checkpoint.
         """
         if self._on_nan == "skip":
-            skipped = in_a_row(training.state)
+            skipped, network = in_a_row(training.state)
             if skipped > MOST_IN_A_ROW:
                 first = step - skipped + 1
-                self._lost(
+                what = (
                     f"loss or gradient is not finite at step {first} and at the "
-                    f"{skipped - 1} steps after it, up to epoch {epoch}",
-                    [],
-                    checkpoints,
+                    f"{skipped - 1} steps after it, up to epoch {epoch}"
                 )
+                if not isinstance(training.state, TrainState):
+                    # A step may hold several updates of one of its networks.
+                    what = (
+                        f"loss or gradient is not finite at the latest {skipped} "
+                        f"updates of the {network}, up to step {step} in epoch {epoch}"
+                    )
+                self._lost(what, [], checkpoints)
         elif self._on_nan == "stop" and (bad := int(self._bad)) >= 0:
             before = bad - 1 - (step - done)
             kept = jax.device_get(self._kept) if before else {}

@@ -41,15 +41,11 @@ def _wrapped(tx: Any) -> Any:
     return optax.apply_if_finite(tx, MOST_IN_A_ROW)
 
 
-def skipping(state: TrainState, needs: tuple[str, ...] = ()) -> SkippingState:
-    """A fresh state whose updates are left out where they are not finite.
+def check_skipping(needs: tuple[str, ...]) -> None:
+    """Checks that the updates of an optimiser can be left out.
 
     Args:
-      state: at its start.
-      needs: the extra arguments that its optimiser needs.
-
-    Returns:
-      The same with another optimiser around its own.
+      needs: the extra arguments that it needs.
 
     Raises:
       ExperimentError: if the optimiser takes gradients itself, which inside the
@@ -61,6 +57,22 @@ def skipping(state: TrainState, needs: tuple[str, ...] = ()) -> SkippingState:
             "--on-nan must be stop for an optimiser that evaluates the loss itself "
             f"(it needs {', '.join(evaluates)}), got skip"
         )
+
+
+def skipping(state: TrainState, needs: tuple[str, ...] = ()) -> SkippingState:
+    """A fresh state whose updates are left out where they are not finite.
+
+    Args:
+      state: at its start.
+      needs: the extra arguments that its optimiser needs.
+
+    Returns:
+      The same with another optimiser around its own.
+
+    Raises:
+      ExperimentError: as :func:`check_skipping` says.
+    """
+    check_skipping(needs)
     return SkippingState.create(
         apply_fn=state.apply_fn,
         params=state.params,
@@ -95,7 +107,19 @@ def add_metrics(
     return added | {"skipped": totals["skipped"] + (1.0 - finite)}
 
 
-def in_a_row(state: Any) -> int:
-    """How many of the latest updates were left out, one after another."""
+def in_a_row(state: Any) -> tuple[int, str]:
+    """How many of the latest updates were left out, one after another.
+
+    Args:
+      state: a ``TrainState``, or a structure of several, of which the worst counts.
+
+    Returns:
+      The number, and the name of the first branch that it was found under, such as
+      ``"critic"``.
+    """
     found = optax.tree.get_all_with_path(state, "notfinite_count")
-    return max((int(count) for _, count in found), default=0)
+    counts = [
+        (int(count), jax.tree_util.keystr(path[:1]).lstrip("."))
+        for path, count in found
+    ]
+    return max(counts, default=(0, ""))

@@ -1,15 +1,10 @@
 """Two processes that train together are one: rows, result, checkpoints, resuming."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from experiments.files import read_json_lines
 from experiments.run_folder import RunFolder
+from tests.experiments.hosts import alone, two
 
 ARGUMENTS = [
     "--optimizer=gadamx",
@@ -37,57 +32,11 @@ main(sys.argv[1:])
 """
 
 
-def start(devices, *command):
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-        "--xla_backend_optimization_level=0",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", *command],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(processes):
-    return [
-        (*process.communicate(timeout=240), process.returncode) for process in processes
-    ]
-
-
-def two(out, *more, program=("-m", "experiments")):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    meeting = ["--distributed", f"--coordinator=127.0.0.1:{port}", "--num-processes=2"]
-    return ended(
-        [
-            start(
-                1,
-                *program,
-                "train",
-                *ARGUMENTS,
-                *meeting,
-                f"--process-id={process}",
-                f"--out={out}",
-                *more,
-            )
-            for process in (0, 1)
-        ]
-    )
-
-
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     """The run in one process with as many devices."""
     out = tmp_path_factory.mktemp("one") / "run"
-    command = ["-m", "experiments", "train", *ARGUMENTS, f"--out={out}"]
-    ((_, error, code),) = ended([start(2, *command)])
-    assert code == 0, error
+    alone([*ARGUMENTS, f"--out={out}"])
     return out
 
 
@@ -103,7 +52,9 @@ def assert_same_run(out, one):
 @pytest.mark.slow
 def test_two_processes_are_one(tmp_path, one):
     out = tmp_path / "run"
-    (shown, error, code), (shown_by_other, error_of_other, code_of_other) = two(out)
+    (shown, error, code), (shown_by_other, error_of_other, code_of_other) = two(
+        [*ARGUMENTS, f"--out={out}"]
+    )
     assert (code, code_of_other) == (0, 0), error + error_of_other
     assert_same_run(out, one)
     assert "epoch 2/2" in shown
@@ -113,17 +64,18 @@ def test_two_processes_are_one(tmp_path, one):
 @pytest.mark.slow
 def test_two_killed_processes_go_on_to_the_same_bits(tmp_path, one):
     out = tmp_path / "run"
+    arguments = [*ARGUMENTS, f"--out={out}"]
     every = "--checkpoint-every=10"
-    for _, error, code in two(out, every, program=("-c", KILLED)):
+    for _, error, code in two([*arguments, every], program=("-c", KILLED)):
         assert code != 0, error
     assert len(read_json_lines(out / "metrics.jsonl")) == 1
-    for _, error, code in two(out, every, "--resume"):
+    for _, error, code in two([*arguments, every, "--resume"]):
         assert code == 0, error
     assert_same_run(out, one)
     (result,) = RunFolder.open(out).results()
     assert result["resumed_from_step"] == 20
     # begun anew, the folder is not empty: said once, and both leave
-    (_, error, code), (_, error_of_other, code_of_other) = two(out)
+    (_, error, code), (_, error_of_other, code_of_other) = two(arguments)
     assert (code, code_of_other) == (2, 2)
     assert "is not empty" in error
     assert "is not empty" not in error_of_other

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import jax
 import optax
 
 import optax_ia
@@ -25,11 +26,23 @@ def norms_and_diagnostics(means: dict[str, float], params: Any, opt_state: Any) 
     row: Row = {
         "gradient_norm": means["gradient_norm"],
         "update_norm": means["update_norm"],
-        "parameter_norm": float(optax.tree.norm(params)),
+        "parameter_norm": _norm(params),
     }
     for name, value in optax_ia.diagnostics(opt_state).items():
         row[name] = value.item()
     return row
+
+
+def _norm(params: Any) -> float:
+    """The norm of a tree, wherever it lies.
+
+    Over several devices by one program. A program for each array, all of them sums over
+    the devices and none of them waiting for another, can wait for ever for threads of
+    this host on which the CPU's devices run.
+    """
+    arrays = [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
+    alone = all(len(array.sharding.device_set) == 1 for array in arrays)
+    return float((optax.tree.norm if alone else jax.jit(optax.tree.norm))(params))
 
 
 def without_nan(row: Row) -> Row:

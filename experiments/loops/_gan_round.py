@@ -1,7 +1,6 @@
 """One round of a GAN: the critic's steps on images of their own, then the other's."""
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,51 +17,11 @@ from experiments.loops._gan_networks import (
     variables_of,
 )
 from experiments.loops._gan_optimizer import build_optimizer
+from experiments.loops._gan_totals import RoundMetrics
+from experiments.loops._skip import skipping
+from experiments.parallel import Placement, apply_in_place, in_place
 from optax_ia import registry
 from optax_ia.flax import TrainState, kfac_layers
-
-Metrics = dict[str, jax.Array]
-
-_TOTALS = (
-    "loss",
-    "distance",
-    "penalty",
-    "generator_loss",
-    "critic_gradient_norm",
-    "critic_update_norm",
-    "gradient_norm",
-    "update_norm",
-)
-
-
-def zero_totals() -> Metrics:
-    """The sums of an epoch at its start."""
-    return {name: jnp.zeros((), jnp.float32) for name in _TOTALS}
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def add_totals(totals: Metrics, new: Metrics) -> Metrics:
-    """The sums of an epoch with the metrics of a round; ``totals`` are donated."""
-    return {name: total + new[name] for name, total in totals.items()}
-
-
-@jax.jit
-def _means(of_critic: list[Metrics], of_generator: Metrics) -> Metrics:
-    """Means over the critic's steps; the generator's as they are."""
-    mean = {
-        name: jnp.stack([metrics[name] for metrics in of_critic]).mean()
-        for name in of_critic[0]
-    }
-    return {
-        "loss": mean["loss"],
-        "distance": mean["distance"],
-        "penalty": mean["penalty"],
-        "critic_gradient_norm": mean["gradient_norm"],
-        "critic_update_norm": mean["update_norm"],
-        "generator_loss": of_generator["loss"],
-        "gradient_norm": of_generator["gradient_norm"],
-        "update_norm": of_generator["update_norm"],
-    }
 
 
 class Round:
@@ -79,28 +38,43 @@ class Round:
       critic_step: the same of the critic.
     """
 
-    def __init__(self, config: GanRun, data: Images):
+    def __init__(
+        self,
+        config: GanRun,
+        data: Images,
+        placement: Placement | None = None,
+        *,
+        skip: bool = False,
+    ):
         """Builds both steps; nothing is computed.
 
         Args:
           config: the run.
           data: the images.
+          placement: the devices; None for one.
+          skip: leave out updates whose gradient is not finite.
         """
         self._config, self._data = config, data
+        self._placement, self._skip = placement, skip
         self.generator, self.critic = networks(
             data.size,
             data.channels,
             config.features,
             config.extra_layers,
             config.constraint,
+            config.precision,
         )
         keys = jax.random.split(jax.random.key(config.seed), 4)
         self._init_keys, self._critic_key, self._generator_key = keys[:2], *keys[2:]
         self._current: GanState | None = None
         penalised = config.constraint == "penalty"
-        self.critic_apply = steps.critic_apply(self.critic, penalised)
-        self.generator_apply = steps.generator_apply(self.generator, self.critic)
-        needs = registry.get_record(config.critic_optimizer).needs
+        self.critic_apply = steps.critic_apply(self.critic, penalised, placement)
+        self.generator_apply = steps.generator_apply(
+            self.generator, self.critic, placement
+        )
+        self._critic_needs = registry.get_record(config.critic_optimizer).needs
+        self._generator_needs = registry.get_record(config.optimizer).needs
+        needs = self._critic_needs
         self.critic_layers = self._kfac_layers(needs, critic=True)
         self.critic_step = steps.critic_step(
             self.generator,
@@ -109,8 +83,9 @@ class Round:
             needs,
             self.critic_layers,
             self._critic_batches if "full_gradient" in needs else None,
+            placement,
         )
-        needs = registry.get_record(config.optimizer).needs
+        needs = self._generator_needs
         self.generator_layers = self._kfac_layers(needs, critic=False)
         self.generator_step = steps.generator_step(
             config.batch_size,
@@ -118,21 +93,22 @@ class Round:
             needs,
             self.generator_layers,
             self._generator_batches if "full_gradient" in needs else None,
+            placement,
         )
 
-    def _variables(self) -> tuple[Any, Any]:
+    def _variables(self, keys: jax.Array) -> tuple[Any, Any]:
         """Fresh variables of generator and critic."""
         noise = jnp.zeros((1, self._config.latent), jnp.float32)
         return (
-            init_variables(self.generator, self._init_keys[0], noise),
-            init_variables(self.critic, self._init_keys[1], self._data.train[:1]),
+            init_variables(self.generator, keys[0], noise),
+            init_variables(self.critic, keys[1], self._data.train[:1]),
         )
 
     def _kfac_layers(self, needs: tuple[str, ...], *, critic: bool) -> Any:
         """The layers that K-FAC has factors of; not transposed convolutions."""
         if "kfac_factors" not in needs:
             return None
-        of_generator, of_critic = jax.eval_shape(self._variables)
+        of_generator, of_critic = jax.eval_shape(self._variables, self._init_keys)
         images = jax.ShapeDtypeStruct(self._data.train[:2].shape, jnp.float32)
         if critic:
             batch = {"real": images, "fake": images, "key": jax.random.key(0)}
@@ -149,7 +125,7 @@ class Round:
         assert state is not None
         for number in range(len(self._data.train) // size):
             yield {
-                "real": self._data.train[number * size : (number + 1) * size],
+                "real": self._put(self._data.train[number * size :][:size]),
                 "generator": variables_of(state.generator),
                 "number": number,
             }
@@ -161,6 +137,31 @@ class Round:
         for number in range(len(self._data.train) // self._config.batch_size):
             yield {"critic": variables_of(state.critic), "number": number}
 
+    def _put(self, images: Any) -> Any:
+        """A batch that this host holds whole, cut over the devices."""
+        return images if self._placement is None else self._placement.whole(images)
+
+    def _create(self, variables: Any, epoch_steps: int, *, critic: bool) -> TrainState:
+        """A fresh state of one of the networks."""
+        if critic:
+            needs, layers = self._critic_needs, self.critic_layers
+            apply_fn = self.critic_apply
+        else:
+            needs, layers = self._generator_needs, self.generator_layers
+            apply_fn = self.generator_apply
+        shared = dataclasses.replace(self._config, seed=0)
+        tx = build_optimizer(shared, epoch_steps, layers, critic)
+        if self._placement is not None:
+            tx = in_place(tx, self._placement)
+            apply_fn = apply_in_place(apply_fn, self._placement)
+        state = TrainState.create(
+            apply_fn=apply_fn,
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            tx=tx,
+        )
+        return skipping(state, needs) if self._skip else state
+
     def init(self, epoch_steps: int) -> GanState:
         """Fresh networks, from the seed.
 
@@ -168,41 +169,44 @@ class Round:
           epoch_steps: rounds of an epoch.
 
         Returns:
-          The state.
+          The state. No device holds more than its part at any time.
+
+        Raises:
+          ExperimentError: if updates of an optimiser cannot be left out.
         """
-        shared = dataclasses.replace(self._config, seed=0)
-        of_generator, of_critic = self._variables()
-        return GanState(
-            generator=TrainState.create(
-                apply_fn=self.generator_apply,
-                params=of_generator["params"],
-                batch_stats=of_generator.get("batch_stats", {}),
-                tx=build_optimizer(shared, epoch_steps, self.generator_layers, False),
-            ),
-            critic=TrainState.create(
-                apply_fn=self.critic_apply,
-                params=of_critic["params"],
-                batch_stats=of_critic.get("batch_stats", {}),
-                tx=build_optimizer(shared, epoch_steps, self.critic_layers, True),
-            ),
-        )
+
+        def begin(keys: jax.Array) -> GanState:
+            of_generator, of_critic = self._variables(keys)
+            return GanState(
+                generator=self._create(of_generator, epoch_steps, critic=False),
+                critic=self._create(of_critic, epoch_steps, critic=True),
+            )
+
+        if self._placement is None:
+            return begin(self._init_keys)
+        shapes = jax.eval_shape(begin, self._init_keys)
+        there = self._placement.shardings(shapes)
+        return jax.jit(begin, out_shardings=there)(self._init_keys)
 
     def __call__(
         self, state: GanState, batch: Iterable[Any]
-    ) -> tuple[GanState, Metrics]:
+    ) -> tuple[GanState, RoundMetrics]:
         """One round.
 
         Args:
           state: donated: not to be used afterwards.
-          batch: the images of each step of the critic.
+          batch: the images of each step of the critic, in this host's memory.
 
         Returns:
-          The state after it, and its metrics.
+          The state after it, and its metrics, for :func:`add_totals`.
         """
         of_critic = []
         for real in batch:
             self._current = state
-            inputs = {"real": real, "generator": variables_of(state.generator)}
+            inputs = {
+                "real": self._put(real),
+                "generator": variables_of(state.generator),
+            }
             critic, metrics = self.critic_step(
                 state.critic, inputs | {"number": 0}, self._critic_key
             )
@@ -214,4 +218,4 @@ class Round:
             state.generator, inputs, self._generator_key
         )
         self._current = None
-        return GanState(generator, state.critic), _means(of_critic, metrics)
+        return GanState(generator, state.critic), (of_critic, metrics)

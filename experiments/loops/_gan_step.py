@@ -14,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from experiments.loops._gan_networks import put_together
+from experiments.parallel import Placement
 from optax_ia import models
 from optax_ia.flax import Likelihood, build_train_step
 
@@ -43,12 +45,15 @@ def _outputs(module: nn.Module, variables: Variables, *arguments: Any) -> Any:
 
 
 @functools.cache
-def critic_apply(critic: nn.Module, penalised: bool) -> Callable[..., Any]:
+def critic_apply(
+    critic: nn.Module, penalised: bool, placement: Placement | None = None
+) -> Callable[..., Any]:
     """What the critic's step takes for the network's ``apply``.
 
     Args:
       critic: the module.
       penalised: whether the penalty of its slope is wanted.
+      placement: the devices; None for one.
 
     Returns:
       A function of variables and a batch to ``"real"`` and ``"fake"`` scores and the
@@ -58,6 +63,7 @@ def critic_apply(critic: nn.Module, penalised: bool) -> Callable[..., Any]:
 
     def apply(variables, batch, *, train=True, mutable=(), rngs=None):
         del train, rngs
+        variables = put_together(variables, placement)
         real, fake = batch["real"], batch["fake"]
         of_real, left = _outputs(critic, variables, real, True)
         of_fake, left = _outputs(critic, left, fake, True)
@@ -81,12 +87,15 @@ def critic_apply(critic: nn.Module, penalised: bool) -> Callable[..., Any]:
 
 
 @functools.cache
-def generator_apply(generator: nn.Module, critic: nn.Module) -> Callable[..., Any]:
+def generator_apply(
+    generator: nn.Module, critic: nn.Module, placement: Placement | None = None
+) -> Callable[..., Any]:
     """What the generator's step takes for the network's ``apply``.
 
     Args:
       generator: the module.
       critic: the module that judges, in training mode; its statistics do not change.
+      placement: the devices; None for one.
 
     Returns:
       A function of the generator's variables and a batch to scores, ``(batch, 1)``.
@@ -95,9 +104,12 @@ def generator_apply(generator: nn.Module, critic: nn.Module) -> Callable[..., An
 
     def apply(variables, batch, *, train=True, mutable=(), rngs=None):
         del train, rngs
+        variables = put_together(variables, placement)
         images, left = _outputs(generator, variables, batch["noise"], True)
         nested = {
-            kind: {"critic": tree} for kind, tree in batch["critic"].items() if tree
+            kind: {"critic": tree}
+            for kind, tree in put_together(batch["critic"], placement).items()
+            if tree
         }
         scores, _ = _outputs(judge, nested, images, True)
         if mutable:
@@ -123,6 +135,44 @@ _UNIT_SCORES = Likelihood(
 """For K-FAC: scores are no likelihood's; their Gauss-Newton matrix has unit weight."""
 
 
+def _noise(
+    key: jax.Array, shape: tuple[int, int], placement: Placement | None
+) -> jax.Array:
+    """Standard normal numbers, a row an image, the same on any devices.
+
+    The rows are cut as a batch is: else every device would generate all images.
+    """
+    noise = jax.random.normal(key, shape, jnp.float32)
+    if placement is None:
+        return noise
+    return jax.lax.with_sharding_constraint(noise, placement.by_rows)
+
+
+def _itself(batch: Any) -> Any:
+    return batch
+
+
+def _step(
+    prepare: Callable[..., Any],
+    loss_fn: Callable[..., Any],
+    likelihood: Any,
+    needs: tuple[str, ...],
+    layers: Any,
+    full_batches: Any,
+) -> Callable[..., Any]:
+    """What the steps of both networks have in common."""
+    return build_train_step(
+        needs,
+        loss_fn,
+        inputs=_itself,
+        prepare=prepare,
+        rngs=(),
+        full_batches=full_batches,
+        kfac=None if layers is None else {"likelihood": likelihood, "layers": layers},
+        norms=True,
+    )
+
+
 @functools.cache
 def critic_step(
     generator: nn.Module,
@@ -131,6 +181,7 @@ def critic_step(
     needs: tuple[str, ...],
     layers: Any,
     full_batches: Any,
+    placement: Placement | None = None,
 ) -> Callable[..., Any]:
     """The critic's step, on ``{"real": ..., "generator": variables, "number": 0}``.
 
@@ -141,6 +192,7 @@ def critic_step(
       needs: the extra arguments that the optimiser needs.
       layers: for K-FAC.
       full_batches: for SVRG.
+      placement: the devices; None for one.
 
     Returns:
       ``(state, batch, key)`` to state and metrics. Latent numbers follow from the key,
@@ -150,8 +202,9 @@ def critic_step(
     def prepare(key, batch):
         key = jax.random.fold_in(key, batch["number"])
         noise_key, penalty_key = jax.random.split(key)
-        noise = jax.random.normal(noise_key, (len(batch["real"]), latent), jnp.float32)
-        fake, _ = _outputs(generator, batch["generator"], noise, True)
+        noise = _noise(noise_key, (len(batch["real"]), latent), placement)
+        maker = put_together(batch["generator"], placement)
+        fake, _ = _outputs(generator, maker, noise, True)
         return {"real": batch["real"], "fake": fake, "key": penalty_key}
 
     def loss_fn(outputs, batch):
@@ -160,16 +213,7 @@ def critic_step(
         loss = -distance + (penalty or 0.0) * outputs["penalty"]
         return loss, {"distance": distance, "penalty": outputs["penalty"]}
 
-    return build_train_step(
-        needs,
-        loss_fn,
-        inputs=lambda batch: batch,
-        prepare=prepare,
-        rngs=(),
-        full_batches=full_batches,
-        kfac=None if layers is None else {"likelihood": _UNIT_SCORES, "layers": layers},
-        norms=True,
-    )
+    return _step(prepare, loss_fn, _UNIT_SCORES, needs, layers, full_batches)
 
 
 @functools.cache
@@ -179,6 +223,7 @@ def generator_step(
     needs: tuple[str, ...],
     layers: Any,
     full_batches: Any,
+    placement: Placement | None = None,
 ) -> Callable[..., Any]:
     """The generator's step, on ``{"critic": variables, "number": 0}``.
 
@@ -188,28 +233,19 @@ def generator_step(
       needs: the extra arguments that the optimiser needs.
       layers: for K-FAC.
       full_batches: for SVRG.
+      placement: the devices; None for one.
 
     Returns:
-      ``(state, batch, key)`` to state and metrics. Latent numbers follow from the key,
-      the state's step, and the number, which tells several batches of a step apart.
+      As :func:`critic_step`.
     """
 
     def prepare(key, batch):
         key = jax.random.fold_in(key, batch["number"])
-        noise = jax.random.normal(key, (batch_size, latent), jnp.float32)
+        noise = _noise(key, (batch_size, latent), placement)
         return {"critic": batch["critic"], "noise": noise}
 
     def loss_fn(scores, batch):
         del batch
         return models.generator_loss(scores[:, 0])
 
-    return build_train_step(
-        needs,
-        loss_fn,
-        inputs=lambda batch: batch,
-        prepare=prepare,
-        rngs=(),
-        full_batches=full_batches,
-        kfac=None if layers is None else {"likelihood": "gaussian", "layers": layers},
-        norms=True,
-    )
+    return _step(prepare, loss_fn, "gaussian", needs, layers, full_batches)

@@ -18,12 +18,16 @@ from experiments.checkpoints import Checkpoints
 from experiments.configs.p4.gan import GanConfig, GanRun, check_gan
 from experiments.data import Batches, Dataset, load_dataset
 from experiments.errors import ExperimentError
+from experiments.loops._accumulate import check_cut
 from experiments.loops._gan_evaluation import SCORES as SCORES
 from experiments.loops._gan_evaluation import evaluate
 from experiments.loops._gan_images import Images, RoundReader, images_of
 from experiments.loops._gan_networks import GanState
-from experiments.loops._gan_round import Round, add_totals, zero_totals
+from experiments.loops._gan_round import Round
 from experiments.loops._gan_scores import features_of, frechet_distance, write_grid
+from experiments.loops._gan_totals import add_totals, means_of_taken, zero_totals
+from experiments.loops._own_start import finds_own_start, has_found_its_end
+from experiments.loops._skip import check_skipping
 from experiments.loops.engine import (
     OnNan,
     Row,
@@ -33,7 +37,8 @@ from experiments.loops.engine import (
     norms_and_diagnostics,
     without_nan,
 )
-from experiments.parallel import Placement
+from experiments.parallel import Placement, is_leader
+from optax_ia import registry
 from optax_ia.flax import TrainState
 
 _LARGEST = 64
@@ -47,24 +52,29 @@ class GanTask(Task):
       config: the run.
       data: the images.
       samples: where grids of samples go; None draws none.
+      skip: leave out updates, of either network, whose gradient is not finite.
+      placement: the devices; None for one.
       round: networks and steps.
     """
 
     config: GanRun
     data: Images
     samples: Path | None = None
+    skip: bool = False
+    placement: Placement | None = None
     score_name = "frechet_distance"
     score_mode = "min"
 
     def __post_init__(self):
         config, data = self.config, self.data
+        check_run(config, self.placement, skip=self.skip)
         self.label = f"{config.optimizer}, seed {config.seed}"
         self.epochs = config.epochs
         self._rounds = config.epoch_steps
         if self._rounds is None:
             images = config.batch_size * config.critic_steps
             self._rounds = max(1, len(data.train) // images)
-        self.round = Round(config, data)
+        self.round = Round(config, data, self.placement, skip=self.skip)
 
     def epoch_steps(self, epoch: int) -> int:
         """Rounds: steps of the generator."""
@@ -74,7 +84,12 @@ class GanTask(Task):
 
     def init(self) -> Training:
         """Fresh networks, from the seed."""
-        return Training(self.round.init(self.epoch_steps(0)), {}, zero_totals())
+        state = self.round.init(self.epoch_steps(0))
+        return self._placed(Training(state, {}, zero_totals(self.skip)))
+
+    def _placed(self, tree: Any) -> Any:
+        """A tree with all that was made on the host where the rest of it is."""
+        return tree if self.placement is None else self.placement.place(tree)
 
     def batches(self) -> Batches:
         """The images of all rounds, each pass over the data shuffled by itself."""
@@ -98,6 +113,7 @@ class GanTask(Task):
             self.data,
             latent=self.config.latent,
             batch_size=self.config.batch_size,
+            placement=self.placement,
         )
 
     def end_epoch(
@@ -105,15 +121,22 @@ class GanTask(Task):
     ) -> tuple[Training, Row]:
         """Draws samples, scores them, tells the optimiser if it listens."""
         state: GanState = training.state
+        left_out: Row = {}
+        if self.skip:
+            means = means_of_taken(
+                training.totals, self.epoch_steps(epoch - 1), self.config.critic_steps
+            )
+            left_out["critic_skipped"] = int(means["critic_skipped"])
         scores, drawn = self.evaluate(state)
         best = scores["average_frechet_distance"]
         if best is None:
             best = scores["frechet_distance"]
-        if self.samples is not None:
+        if self.samples is not None and is_leader():
             for prefix, images in drawn.items():
                 write_grid(images, self.samples / f"{prefix}epoch_{epoch:04d}.png")
         state = GanState(
-            generator=_told(state.generator, best), critic=_told(state.critic, best)
+            generator=self._told(state.generator, best),
+            critic=self._told(state.critic, best),
         )
         row = {
             "optimizer": self.config.optimizer,
@@ -131,24 +154,19 @@ class GanTask(Task):
             **norms_and_diagnostics(
                 means, state.generator.params, state.generator.opt_state
             ),
+            **left_out,
         }
         return training.replace(state=state), row
 
+    def _told(self, state: TrainState, score: float) -> TrainState:
+        if not finds_own_start(state):
+            return state
+        opt_state = optax_ia.record_metric(state.opt_state, score)
+        return self._placed(state.replace(opt_state=opt_state))
+
     def wants_stop(self, training: Training) -> bool:
         """Whether a generator's optimiser that finds its start has found its end."""
-        state = training.state.generator
-        return _listens(state) and bool(optax_ia.should_stop(state.opt_state))
-
-
-def _listens(state: TrainState) -> bool:
-    """Whether an optimiser wants a validation metric, to start and to stop."""
-    return "averaging_phase" in optax_ia.diagnostics(state.opt_state)
-
-
-def _told(state: TrainState, score: float) -> TrainState:
-    if not _listens(state):
-        return state
-    return state.replace(opt_state=optax_ia.record_metric(state.opt_state, score))
+        return has_found_its_end(training.state.generator)
 
 
 def load(config: GanConfig) -> Images:
@@ -187,7 +205,7 @@ def load(config: GanConfig) -> Images:
 def check_run(
     config: GanRun, placement: Placement | None = None, *, skip: bool = False
 ) -> None:
-    """Checks that optimiser, batch and devices go together.
+    """Checks that optimisers, batch and devices go together.
 
     Args:
       config: the run.
@@ -197,7 +215,11 @@ def check_run(
     Raises:
       ExperimentError: naming the argument and what does not fit.
     """
-    del config, placement, skip
+    devices = 1 if placement is None else placement.devices
+    for name in (config.optimizer, config.critic_optimizer):
+        check_cut(name, config.batch_size, 1, devices, skip=skip)
+        if skip:
+            check_skipping(registry.get_record(name).needs)
 
 
 def run(
@@ -219,7 +241,7 @@ def run(
       on_epoch: given the row of each epoch, as it ends.
       checkpoints: where to save, and to go on from if something was saved there.
       samples: the folder of the grids of samples; None draws none.
-      on_nan: what a loss that is not finite does.
+      on_nan: what a loss that is not finite does, of either network.
       placement: the devices; None for one.
       **hooks: further arguments of :func:`experiments.loops.engine.fit`.
 
@@ -227,7 +249,7 @@ def run(
       The row of the run for ``results.csv``, without commit and versions.
     """
     began = time.perf_counter()
-    task = GanTask(config, data, samples)
+    task = GanTask(config, data, samples, skip=on_nan == "skip", placement=placement)
     training, fitted = fit(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )

@@ -18,13 +18,15 @@ from experiments.configs.p2 import second_order
 from experiments.configs.p4 import digits as p4
 from experiments.errors import ExperimentError
 from experiments.files import write_atomically
-from experiments.report import _figures, _page, language
+from experiments.report import _figures, _page, gan, language
 from experiments.report._table import HEADER, Line, cells, make_lines
 from experiments.report._together import error_over_time
 from experiments.run_folder import RunFolder
 
 _BOOTSTRAP_SEED = 0
 
+_OTHER_TASKS = {"language": language, "gan": gan}
+"""What makes the report of tasks whose results are no accuracies."""
 
 _HOW_TO_READ = """\
 Mean ± sample deviation over seeds, and below it the 95 % bootstrap interval of the
@@ -165,8 +167,8 @@ def main(arguments: Sequence[str]) -> int:
             f"{folder.path} was made by {folder.command}; report takes the folders of "
             "compare and train"
         )
-    if folder.task == "language":
-        language.write_and_show(folder, Console())
+    if folder.task in _OTHER_TASKS:
+        _OTHER_TASKS[folder.task].write_and_show(folder, Console())
         return 0
     write(folder)
     show(folder, Console())

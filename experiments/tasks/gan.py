@@ -4,9 +4,6 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-
 from experiments import parallel
 from experiments.cli import parse
 from experiments.configs.p4.gan import PAPER_RATES, RATES, GanConfig, GanRun
@@ -19,7 +16,7 @@ from experiments.configs.settings import (
 )
 from experiments.loops import gan
 from experiments.optimizers import check_optimizer, rates_of
-from experiments.run_folder import RunFolder
+from experiments.report import gan as report
 from experiments.tasks.running import TrainOptions, TrainSettings, train_command
 
 _SCORES = tuple(
@@ -132,38 +129,5 @@ def train_main(arguments: Sequence[str]) -> int:
         columns=COLUMNS,
         label=f"{run.optimizer}, seed {run.seed}",
         epochs=run.epochs,
-        show=show,
-    )
-
-
-def show(folder: RunFolder, console: Console) -> None:
-    """Prints the scores of a folder and says where its pictures are.
-
-    Args:
-      folder: of a run, finished or not.
-      console: where to.
-    """
-    table = Table(title="samples against validation images")
-    names = ("optimiser", "critic's", "steps", "iterate", "average", "data", "classes")
-    for name in (*names, "critic's estimate"):
-        table.add_column(name, justify="right" if name in names[2:] else "left")
-    for row in folder.results():
-        numbers = (
-            row["frechet_distance"],
-            row["average_frechet_distance"],
-            row["data_frechet_distance"],
-            row["classes"],
-            row["wasserstein_estimate"],
-        )
-        table.add_row(
-            row["optimizer"],
-            row["critic_optimizer"],
-            str(row["steps"]),
-            *("" if number is None else f"{number:.4g}" for number in numbers),
-        )
-    console.print(table)
-    console.print(
-        "Iterate, average, data: Fréchet distance in the features of a small "
-        f"classifier, not the FID. Samples: {folder.path / 'samples'}",
-        soft_wrap=True,
+        show=report.write_and_show,
     )

@@ -29,11 +29,11 @@ Hours: 0.03 on two cores. Commands::
 """
 
 import dataclasses
-import json
 import math
 from typing import Literal
 
 from experiments.configs._checks import check
+from experiments.configs.settings import one_line
 
 RATES = {"rmsprop": 5e-4}
 """Rates on digits; others take the paper's, or else the registry's."""
@@ -53,7 +53,11 @@ PAPER_RATES = {
 
 @dataclasses.dataclass(frozen=True)
 class GanConfig:
-    """What is trained, for how long."""
+    """What is trained, for how long.
+
+    Gradients are not accumulated: parts of the small batches, 64 as published, would
+    have batch statistics of their own, and so be another method.
+    """
 
     dataset: str = "digits"
     """Images, by name: square, of at most 64 pixels a side."""
@@ -83,6 +87,8 @@ class GanConfig:
     """Steps of the generator between two iterates of an average."""
     patience: int = 10
     """Evaluations without improvement that gadam_auto waits for (P0: 10)."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """What both networks compute in; parameters, statistics, scores stay float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +108,7 @@ class GanRun(GanConfig):
 
     def to_json(self) -> str:
         """The configuration on one line, with sorted keys."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return one_line(self, later=("precision",))
 
 
 def check_gan(config: GanConfig) -> None:

@@ -1,10 +1,10 @@
 """What a run of a recurrent language model is: frozen dataclasses, checked once."""
 
 import dataclasses
-import json
 import math
 from typing import Any, Literal
 
+from experiments.configs.settings import one_line
 from experiments.errors import ExperimentError
 
 
@@ -73,6 +73,11 @@ class LanguageTask:
     """Padam's and GadamX's power p (P0 B.3: 0.2); None: the registry's."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the network computes in; parameters and optimiser are float32."""
+    label_smoothing: float = 0.0
+    """Share of each target that is spread over all words, in the training loss alone;
+    perplexities are without."""
+    accumulate: int = 1
+    """Equal groups of columns whose gradients are averaged into one update."""
 
     @property
     def averaging_epoch(self) -> int:
@@ -97,13 +102,16 @@ class LanguageRun(LanguageTask):
 
     def to_json(self) -> str:
         """The configuration on one line, with sorted keys."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return one_line(self, later=_LATER)
 
+
+_LATER = ("label_smoothing", "accumulate")
+"""Fields that came after the first records."""
 
 _BOUNDS: dict[str, tuple[str, Any]] = {
     "at least 1": (
         "epochs batch_size validation_columns test_columns average_every nonmonotone "
-        "patience",
+        "patience accumulate",
         lambda value: value >= 1,
     ),
     "at least 1, or none": (
@@ -113,7 +121,8 @@ _BOUNDS: dict[str, tuple[str, Any]] = {
     "at least 5, the shortest window": ("bptt", lambda value: value >= 5),
     "between 0 and 1": ("average_from", lambda value: 0 <= value <= 1),
     "at least 0 and below 1": (
-        "embedding_dropout input_dropout hidden_dropout output_dropout weight_dropout",
+        "embedding_dropout input_dropout hidden_dropout output_dropout weight_dropout "
+        "label_smoothing",
         lambda value: value is None or 0 <= value < 1,
     ),
     "0 or more and finite": (

@@ -14,12 +14,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import optax_ia
 from experiments.configs.language import LanguageRun
 from experiments.configs.settings import check_rates
 from experiments.errors import ExperimentError
+from experiments.loops._accumulate import accumulated
+from experiments.parallel import Placement
 from optax_ia import registry
 from optax_ia.second_order import KfacLayer
 
@@ -97,6 +100,8 @@ def build_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
     """Clip, L2, rule with its averaging: always in this order, as in AWD-LSTM's code.
 
+    Where gradients are accumulated, all of that sees their means alone.
+
     Runs that differ in nothing but seed and learning rate share one transformation, and
     with it one compiled step: :func:`with_rate` sets the rate.
 
@@ -150,15 +155,17 @@ def _build(
         made = rule(config.learning_rate)
     else:
         made = optax.inject_hyperparams(rule)(learning_rate=config.learning_rate)
-    return optax.with_extra_args_support(optax.chain(*before, made))
+    tx = optax.with_extra_args_support(optax.chain(*before, made))
+    return accumulated(tx, config.accumulate) if config.accumulate > 1 else tx
 
 
-def with_rate(opt_state: Any, rate: float) -> Any:
+def with_rate(opt_state: Any, rate: float, placement: Placement | None = None) -> Any:
     """The state with another learning rate; one that finds its own is left alone.
 
     Args:
       opt_state: of :func:`build_optimizer`.
       rate: for the next update.
+      placement: the devices that the state is on; None for one.
 
     Returns:
       The state.
@@ -169,7 +176,10 @@ def with_rate(opt_state: Any, rate: float) -> Any:
         if not isinstance(node, kind):
             return node
         old = jnp.asarray(node.hyperparams["learning_rate"])
-        new = jnp.asarray(rate, old.dtype)
+        if placement is None:
+            new = jnp.asarray(rate, old.dtype)
+        else:
+            new = placement.whole(np.asarray(rate, old.dtype))
         return node._replace(hyperparams={**node.hyperparams, "learning_rate": new})
 
     return jax.tree.map(change, opt_state, is_leaf=lambda node: isinstance(node, kind))

@@ -1,94 +1,87 @@
-"""One window of a recurrent language model: loss, update, and scores over a text."""
+"""One window of a recurrent language model: its loss, a fresh state, one update."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax import lax
 
 import optax_ia.flax
-from experiments.data.text import Passage, Window
+from experiments.configs.language import LanguageRun
+from experiments.data.text import Window
+from experiments.loops._accumulate import check_cut, gradient_norm
+from experiments.loops._language_read import Carry, FullPass, Read, apply_of, mask
 from experiments.loops.engine import add_metrics
+from experiments.parallel import Placement, in_place
 from optax_ia import models
 from optax_ia.flax import Likelihood, TrainState, build_train_step
 from optax_ia.second_order import KfacLayer
 
-Carry = Any
 Totals = dict[str, jax.Array]
 
 TOTALS = ("loss", "nll", "tokens", "gradient_norm", "update_norm")
 
 
-class Read(NamedTuple):
-    """What a step is given.
-
-    Attributes:
-      window: what is read.
-      carry: the states that the window before left.
-      share: what the loss is multiplied by; 1 in training. In a mean over windows of
-        unequal length it is the window's share of all positions, times their number.
-    """
-
-    window: Window
-    carry: Carry
-    share: jax.typing.ArrayLike
-
-
 class Penalties(NamedTuple):
-    """The weights of the activation regularisers.
+    """The weights of the regularisers of the training loss.
 
     Attributes:
       alpha: of the squares of the last layer's states (AR).
       beta: of their squared changes (TAR).
+      label_smoothing: share of each target that is spread over all words.
     """
 
     alpha: float
     beta: float
+    label_smoothing: float = 0.0
 
 
-@functools.cache
-def apply_of(model: nn.Module) -> Callable[..., Any]:
-    """A model's ``apply`` on :class:`Read`: one object for each model."""
-
-    def apply(variables, read: Read, **kwargs):
-        length = read.window.length
-        return model.apply(
-            variables, read.window.tokens, read.carry, length=length, **kwargs
-        )
-
-    return apply
-
-
-def mask(window: Window) -> jax.Array:
-    """1 where a position counts, else 0; float32, the shape of the tokens."""
-    counts = jnp.arange(window.tokens.shape[1]) < window.length
-    return jnp.broadcast_to(counts, window.tokens.shape).astype(jnp.float32)
+def _mean(losses: jax.Array, window: Window) -> jax.Array:
+    """The mean over the positions that count."""
+    count = window.tokens.shape[0] * window.length.astype(jnp.float32)
+    return jnp.vdot(mask(window), losses.astype(jnp.float32)) / count
 
 
 def mean_nll(logits: jax.Array, window: Window) -> jax.Array:
     """The mean negative log likelihood of the targets that count, in nats."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, window.targets)
-    count = window.tokens.shape[0] * window.length.astype(jnp.float32)
-    return jnp.vdot(mask(window), losses.astype(jnp.float32)) / count
+    return _mean(losses, window)
+
+
+def _mean_over_words(logits: jax.Array, window: Window) -> jax.Array:
+    """The same of targets that are any word, all alike."""
+    return _mean(jax.nn.logsumexp(logits, axis=-1) - logits.mean(-1), window)
 
 
 def loss_of(penalties: Penalties) -> Callable[..., Any]:
-    """The training loss: likelihood, AR and TAR; the carry comes with the metrics."""
+    """The training loss: likelihood, AR and TAR; the carry comes with the metrics.
+
+    Args:
+      penalties: the weights of the regularisers. The likelihood among the metrics is
+        without.
+
+    Returns:
+      A function of a model's outputs and a :class:`Read`.
+    """
+    smoothing = penalties.label_smoothing
 
     def loss(outputs: models.LanguageOutput, read: Read) -> tuple[Any, Any]:
         window = read.window
         nll = mean_nll(outputs.logits, window)
         penalty = models.activation_regularisation(
-            outputs, *penalties, length=jnp.asarray(window.length)
+            outputs, penalties.alpha, penalties.beta, length=jnp.asarray(window.length)
         )
         tokens = window.tokens.shape[0] * window.length.astype(jnp.float32)
         metrics = {"nll": nll * tokens, "tokens": tokens, "carry": outputs.carry}
-        return read.share * (nll + penalty), metrics
+        fit = nll
+        if smoothing:
+            # Cross entropy is linear in the target: no targets of all words are made.
+            spread = _mean_over_words(outputs.logits, window)
+            fit = (1 - smoothing) * nll + smoothing * spread
+        return read.share * (fit + penalty), metrics
 
     return loss
 
@@ -103,35 +96,6 @@ def _categorical() -> Likelihood:
         return jax.random.categorical(key, outputs.logits)
 
     return Likelihood("next word", terms, sample)
-
-
-class FullPass:
-    """All windows of the training text, for the mean gradient that SVRG takes.
-
-    The carry of every window is computed with the parameters that :attr:`params` was
-    set to; the windows have the usual length, dropout is as in training.
-    """
-
-    def __init__(self, windows: list[Window], model: nn.Module):
-        self._windows = windows
-        self._model = model
-        positions = sum(int(window.length) for window in windows)
-        self._scale = len(windows) / positions
-        self.params: Any = None
-
-    def __call__(self) -> Iterable[Read]:
-        """The windows in order."""
-        carry = self._model.initial_carry(len(self._windows[0].tokens))
-        for window in self._windows:
-            yield Read(window, carry, jnp.float32(self._scale * int(window.length)))
-            carry = _carry_after(self._model, self.params, window, carry)
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _carry_after(model: nn.Module, params: Any, window: Window, carry: Carry) -> Carry:
-    return apply_of(model)(
-        {"params": params}, Read(window, carry, 1.0), train=False
-    ).carry
 
 
 @functools.cache
@@ -187,6 +151,41 @@ def kfac_layers(model: nn.Module, window: Window) -> tuple[KfacLayer, ...]:
     )
 
 
+def update(
+    step: Callable[..., Any], state: TrainState, reads: list[Read], key: jax.Array
+) -> tuple[TrainState, Totals, Carry]:
+    """One update on a window, whole or in groups of columns.
+
+    Args:
+      step: of :func:`train_step`.
+      state: donated; its optimiser updates at the last of the groups.
+      reads: the groups, or the whole alone.
+      key: of the run; each group has draws of its own.
+
+    Returns:
+      The new state; the metrics of the whole window; the carry after it, of groups a
+      tuple of theirs.
+    """
+    every, after = [], []
+    for read in reads:
+        state, metrics = step(state, read, key)
+        after.append(metrics.pop("carry"))
+        every.append(metrics)
+    if len(reads) == 1:
+        return state, every[0], after[0]
+    return state, _together(every, gradient_norm(state.opt_state)), tuple(after)
+
+
+@jax.jit
+def _together(every: list[Totals], norm: jax.Array) -> Totals:
+    metrics = jax.tree.map(lambda *values: sum(values), *every)
+    return metrics | {
+        "loss": metrics["loss"] / len(every),
+        "gradient_norm": norm,
+        "update_norm": every[-1]["update_norm"],  # the parameters move at the last
+    }
+
+
 @functools.partial(jax.jit, donate_argnums=0)
 def add(
     totals: Totals, metrics: Totals, carry: Carry, before: Carry
@@ -214,52 +213,55 @@ def add(
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _sum_nll(model: nn.Module, params: Any, passage: Passage) -> jax.Array:
-    """The summed negative log likelihood of a split, window after window.
-
-    There is no gradient here, and the recurrent networks have no convolutions: a loop
-    of the compiler's costs nothing.
-    """
-    columns = passage.tokens.shape[1]
-    size = passage.tokens.shape[2]
-
-    def read(carry, window):
-        tokens, targets, weights = window
-        outputs: Any = model.apply(
-            {"params": params}, tokens, carry, train=False, length=size
-        )
-        losses = optax.softmax_cross_entropy_with_integer_labels(
-            outputs.logits, targets
-        )
-        return outputs.carry, jnp.vdot(weights, losses.astype(jnp.float32))
-
-    _, sums = lax.scan(read, model.initial_carry(columns), passage)
-    return sums
-
-
-def evaluate(model: nn.Module, params: Any, passage: Passage) -> float:
-    """The mean negative log likelihood of a split's tokens, in nats.
-
-    Args:
-      model: the network.
-      params: its parameters, those of an average say.
-      passage: the split.
-
-    Returns:
-      The mean over all tokens but the first, which nothing precedes; its exponential is
-      the perplexity.
-    """
-    sums, weights = jax.device_get((_sum_nll(model, params, passage), passage.weights))
-    return float(sums.sum(dtype=np.float64) / weights.sum(dtype=np.float64))
-
-
-@functools.partial(jax.jit, static_argnames="model")
 def init_params(model: nn.Module, key: jax.Array, tokens: jax.Array) -> Any:
     """Fresh parameters."""
     return model.init(key, tokens, train=False)["params"]
 
 
-def init_state(model: nn.Module, tx: Any, key: jax.Array) -> TrainState:
-    """A fresh state; model and transformation are the same objects for every seed."""
-    params = init_params(model, key, jnp.zeros((1, 1), jnp.int32))
-    return TrainState.create(apply_fn=apply_of(model), params=params, tx=tx)
+def init_state(
+    model: nn.Module, tx: Any, key: jax.Array, placement: Placement | None = None
+) -> TrainState:
+    """A fresh state; model and transformation are the same objects for every seed.
+
+    Args:
+      model: the network.
+      tx: the transformation.
+      key: of the parameters.
+      placement: the devices; None for one. No device holds more than its part at any
+        time.
+
+    Returns:
+      The state.
+    """
+    apply_fn = apply_of(model, placement)
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    if placement is None:
+        params = init_params(model, key, tokens)
+        return TrainState.create(apply_fn=apply_fn, params=params, tx=tx)
+    tx = in_place(tx, placement)
+
+    def begin(key: jax.Array, tokens: jax.Array) -> TrainState:
+        params = init_params(model, key, tokens)
+        return TrainState.create(apply_fn=apply_fn, params=params, tx=tx)
+
+    shapes = jax.eval_shape(begin, key, tokens)
+    return jax.jit(begin, out_shardings=placement.shardings(shapes))(key, tokens)
+
+
+def check_run(
+    config: LanguageRun, placement: Placement | None = None, *, skip: bool = False
+) -> None:
+    """Checks that optimiser, batch and devices go together.
+
+    Args:
+      config: the run.
+      placement: the devices; None for one.
+      skip: whether updates that are not finite are left out.
+
+    Raises:
+      ExperimentError: naming the argument and what does not fit.
+    """
+    devices = 1 if placement is None else placement.devices
+    check_cut(
+        config.optimizer, config.batch_size, config.accumulate, devices, skip=skip
+    )

@@ -11,14 +11,11 @@ dropout off, of the iterate and, once there is one, of the average.
 """
 
 import dataclasses
-import functools
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import grain
 import jax
 import jax.numpy as jnp
@@ -30,16 +27,15 @@ from experiments.configs.language import LanguageRun, LanguageTask, check_langua
 from experiments.data._pipeline import Batches
 from experiments.data.text import (
     Bptt,
-    Passage,
     TextCorpus,
     WindowReader,
     columns_of,
     load_corpus,
-    passage_of,
-    window_at,
 )
 from experiments.errors import ExperimentError, unknown
 from experiments.loops import _language_step as steps
+from experiments.loops._language_evaluation import SPLITS as SPLITS
+from experiments.loops._language_evaluation import perplexities, perplexity
 from experiments.loops._language_model import list_models as list_models
 from experiments.loops._language_model import model_of as model_of
 from experiments.loops._language_optimizer import (
@@ -48,6 +44,14 @@ from experiments.loops._language_optimizer import (
     waits_for_start,
     with_rate,
 )
+from experiments.loops._language_read import (
+    Read,
+    full_pass,
+    groups_of,
+    share_of,
+    zero_carry,
+)
+from experiments.loops._language_step import check_run as check_run
 from experiments.loops._own_start import finds_own_start, has_found_its_end
 from experiments.loops.engine import (
     OnNan,
@@ -62,8 +66,6 @@ from experiments.loops.engine import (
 from experiments.parallel import Placement
 from optax_ia import registry
 from optax_ia.flax import TrainState
-
-SPLITS = ("train", "validation", "test")
 
 
 def load(config: LanguageTask) -> TextCorpus:
@@ -92,31 +94,6 @@ def load(config: LanguageTask) -> TextCorpus:
     return corpus
 
 
-@functools.cache
-def _full_pass(
-    corpus: TextCorpus, columns: int, length: int, model: nn.Module
-) -> steps.FullPass:
-    """All windows of the training text, one object for all seeds."""
-    text = columns_of(corpus.train, columns)
-    last = text.shape[1] - 1
-    windows = [
-        window_at(text, begin, min(length, last - begin), length)
-        for begin in range(0, last, length)
-    ]
-    return steps.FullPass(windows, model)
-
-
-@functools.cache
-def _passage(corpus: TextCorpus, split: str, columns: int, size: int) -> Passage:
-    """A split for evaluation, on the device."""
-    return jax.device_put(passage_of(getattr(corpus, split), columns, size))
-
-
-def perplexity(nll: float) -> float:
-    """The exponential of a mean negative log likelihood; infinite beyond floats."""
-    return math.exp(nll) if nll < 700 else math.inf
-
-
 @dataclasses.dataclass
 class LanguageRunTask(Task):
     """One run of one configuration, for the engine.
@@ -125,16 +102,19 @@ class LanguageRunTask(Task):
       config: the run.
       corpus: the text.
       skip: leave out updates whose loss or gradient is not finite.
+      placement: the devices, over which the columns are cut; None for one.
     """
 
     config: LanguageRun
     corpus: TextCorpus
     skip: bool = False
+    placement: Placement | None = None
     score_name = "validation_perplexity"
     score_mode = "min"
 
     def __post_init__(self):
         config = self.config
+        check_run(config, self.placement, skip=self.skip)
         self.label = f"{config.optimizer}, seed {config.seed}"
         self.epochs = config.epochs
         self._bptt = Bptt(config.bptt, config.bptt_deviation)
@@ -150,12 +130,18 @@ class LanguageRunTask(Task):
         self._waits = waits_for_start(config)
         self._full_pass = None
         if "full_gradient" in self._needs:
-            self._full_pass = _full_pass(
-                self.corpus, config.batch_size, config.bptt, self.model
+            self._full_pass = full_pass(
+                self.corpus,
+                config.batch_size,
+                config.bptt,
+                self.model,
+                self.placement,
             )
-        penalties = steps.Penalties(config.alpha, config.beta)
+        penalties = steps.Penalties(config.alpha, config.beta, config.label_smoothing)
         self._step = steps.train_step(self._needs, penalties, self._full_pass, layers)
         self._init_key, self._key = jax.random.split(jax.random.key(config.seed))
+        self._key = self._placed(self._key)
+        self._share = share_of(1.0, self.placement)
         self._ends = [0, *self._reader.ends]
 
     def epoch_steps(self, epoch: int) -> int:
@@ -164,18 +150,28 @@ class LanguageRunTask(Task):
 
     def init(self) -> Training:
         """Fresh parameters, from the seed; a state of zeros."""
-        state = steps.init_state(self.model, self._tx, self._init_key)
+        state = steps.init_state(self.model, self._tx, self._init_key, self.placement)
         totals = {name: jnp.zeros((), jnp.float32) for name in steps.TOTALS}
         if self.skip:
             state = skipping(state, self._needs)
             totals["skipped"] = jnp.zeros((), jnp.float32)
-        return Training(state, self._zero_carry(), totals)
+        return Training(self._placed(state), self._zero_carry(), self._placed(totals))
+
+    def _placed(self, tree: Any) -> Any:
+        """A tree with all that was made on the host where the rest of it is."""
+        return tree if self.placement is None else self.placement.place(tree)
 
     def _zero_carry(self) -> Any:
-        return self.model.initial_carry(self.config.batch_size)
+        """Of all columns, or one for each group of them whose gradients are added."""
+        groups = self.config.accumulate
+        rows = self.config.batch_size // groups
+        carries = tuple(
+            zero_carry(self.model, rows, self.placement) for _ in range(groups)
+        )
+        return carries[0] if groups == 1 else carries
 
     def batches(self) -> grain.DatasetIterator:
-        """The windows of all epochs."""
+        """The windows of all epochs, whole on every host."""
         return Batches(self._reader, len(self._reader))
 
     def begin_epoch(self, training: Training, epoch: int) -> Training:
@@ -183,7 +179,7 @@ class LanguageRunTask(Task):
         state = training.state
         if self._waits and epoch == self.config.averaging_epoch:
             opt_state = optax_ia.start_averaging(state.opt_state)
-            state = state.replace(opt_state=opt_state)
+            state = self._placed(state.replace(opt_state=opt_state))
         return training.replace(state=state, carry=self._zero_carry())
 
     def rate(self, epoch: int) -> float:
@@ -195,12 +191,15 @@ class LanguageRunTask(Task):
         state = training.state
         epoch = int(np.searchsorted(self._reader.ends, step, side="right"))
         rate = self.rate(epoch) * int(batch.length) / self._bptt.length
-        state = state.replace(opt_state=with_rate(state.opt_state, rate))
+        opt_state = with_rate(state.opt_state, rate, self.placement)
+        state = state.replace(opt_state=opt_state)
         if self._full_pass is not None:
             self._full_pass.params = state.params
-        read = steps.Read(batch, training.carry, jnp.float32(1))
-        state, metrics = self._step(state, read, self._key)
-        carry = metrics.pop("carry")
+        groups = self.config.accumulate
+        carries = (training.carry,) if groups == 1 else training.carry
+        parts = zip(groups_of(batch, groups, self.placement), carries, strict=True)
+        reads = [Read(part, carry, self._share) for part, carry in parts]
+        state, metrics, carry = steps.update(self._step, state, reads, self._key)
         totals, carry = steps.add(training.totals, metrics, carry, training.carry)
         return training.replace(state=state, carry=carry, totals=totals)
 
@@ -215,10 +214,10 @@ class LanguageRunTask(Task):
             if metric is None:
                 metric = scores["validation_perplexity"]
             opt_state = optax_ia.record_metric(state.opt_state, metric)
-            state = state.replace(opt_state=opt_state)
+            state = self._placed(state.replace(opt_state=opt_state))
         if self.config.optimizer == "rmsgd":
             opt_state = optax_ia.update_layer_rates(state.opt_state, state.params)
-            state = state.replace(opt_state=opt_state)
+            state = self._placed(state.replace(opt_state=opt_state))
         row = {
             "optimizer": self.config.optimizer,
             "seed": self.config.seed,
@@ -239,52 +238,10 @@ class LanguageRunTask(Task):
         return has_found_its_end(state)
 
     def perplexities(self, state: TrainState, splits: tuple[str, ...]) -> Row:
-        """The perplexity of iterate and average on each split.
-
-        Args:
-          state: the state of the run.
-          splits: some of :data:`SPLITS`.
-
-        Returns:
-          Such as ``validation_perplexity`` and ``average_validation_perplexity``; None
-          where there is no average.
-        """
-        params = {"": state.params, "average_": None}
-        if optax_ia.diagnostics(state.opt_state).get("num_averaged", 0) > 0:
-            params["average_"] = optax_ia.averaged_params(state.opt_state, state.params)
-        row: Row = {}
-        for prefix, chosen in params.items():
-            for split in splits:
-                score = None
-                if chosen is not None:
-                    passage = self._passage(split)
-                    score = perplexity(steps.evaluate(self.model, chosen, passage))
-                row[f"{prefix}{split}_perplexity"] = score
-        return row
-
-    def _passage(self, split: str) -> Passage:
-        columns = {
-            "train": self.config.batch_size,
-            "validation": self.config.validation_columns,
-            "test": self.config.test_columns,
-        }[split]
-        return _passage(self.corpus, split, columns, self.config.bptt)
-
-
-def check_run(
-    config: LanguageRun, placement: Placement | None = None, *, skip: bool = False
-) -> None:
-    """Checks that optimiser, batch and devices go together.
-
-    Args:
-      config: the run.
-      placement: the devices; None for one.
-      skip: whether updates that are not finite are left out.
-
-    Raises:
-      ExperimentError: naming the argument and what does not fit.
-    """
-    del config, placement, skip
+        """Of a state; see :func:`_language_evaluation.perplexities`."""
+        return perplexities(
+            self.config, self.corpus, self.model, state, splits, self.placement
+        )
 
 
 def run(
@@ -314,7 +271,7 @@ def run(
       The row of the run for ``results.csv``, without commit and versions.
     """
     began = time.perf_counter()
-    task = LanguageRunTask(config, corpus, skip=on_nan == "skip")
+    task = LanguageRunTask(config, corpus, skip=on_nan == "skip", placement=placement)
     training, fitted = fit(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )

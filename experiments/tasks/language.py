@@ -222,13 +222,15 @@ def compare_main(arguments: Sequence[str]) -> int:
     """
     parsed = _parse(CompareArguments, LanguageCompare, arguments, "compare")
     config = resolve(LanguageCompare(**fields_of(parsed, LanguageCompare)))
-    corpus = language.load(config)
+    corpus, planned = language.load(config), plan(config)
+    for run in planned:
+        language.check_run(run)
     folder = RunFolder.prepare(
         parsed.out, "compare", config, resume=parsed.resume, task=TASK, columns=COLUMNS
     )
     runs = [
         (run.optimizer, run.seed, run.epochs, functools.partial(_run, run, corpus))
-        for run in plan(config)
+        for run in planned
     ]
     return compare_command(arguments, folder, runs, show=report.write_and_show)
 

@@ -1,10 +1,7 @@
 """Whole language runs: resumed, triggered, averaged, compared, reported."""
 
-import csv
 import dataclasses
-import inspect
 import json
-import re
 
 import jax
 import numpy as np
@@ -14,18 +11,11 @@ import pytest
 import optax_ia
 from experiments.__main__ import main
 from experiments.configs.language import LanguageRun
-from experiments.configs.p0 import language as p0
-from experiments.configs.p0.language import (
-    PRESETS,
-    RECORD,
-    TUNING_RECORD,
-    LanguageTuning,
-)
-from experiments.data.text import TextCorpus
-from experiments.loops import _language_step as steps
 from experiments.loops import engine, language
+from experiments.loops._language_evaluation import evaluate, laid_out
+from experiments.parallel import place_over
 from experiments.run_folder import RunFolder
-from experiments.tasks import language_tuning
+from tests.experiments.toy_language import corpus_of
 
 VOCABULARY = 7
 
@@ -54,15 +44,9 @@ FLAGS = [
 ]
 
 
-def text(count, seed=0):
-    rng = np.random.default_rng(seed)
-    return (np.cumsum(rng.integers(1, 3, count)) % VOCABULARY).astype(np.int32)
-
-
 @pytest.fixture(scope="module")
 def corpus():
-    words = tuple("abcdefg")
-    return TextCorpus("toy", words, text(90), text(40, 1), text(30, 2), sha256="5e3")
+    return corpus_of(90, 40, 30, VOCABULARY)
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +92,8 @@ def test_a_run_ends_in_the_perplexities_of_its_parameters(corpus):
         ),
     }
     for name, chosen in params.items():
-        passage = language._passage(corpus, "validation", 2, 6)
-        nll = steps.evaluate(task.model, chosen, passage)
+        passage = laid_out(corpus, "validation", 2, 6)
+        nll = evaluate(task.model, chosen, passage)
         assert rows[-1][name] == pytest.approx(np.exp(nll), rel=1e-6)
     assert all(row["learning_rate"] == 0.5 for row in rows)
     assert {"gradient_norm", "update_norm", "parameter_norm"} <= set(rows[0])
@@ -184,9 +168,11 @@ def test_a_diverged_run_is_recorded(corpus):
     assert result["test_perplexity"] is None
 
 
-def test_an_update_that_is_not_finite_is_left_out_with_its_carry(corpus):
+@pytest.mark.parametrize("devices", [1, 4])
+def test_an_update_that_is_not_finite_is_left_out_with_its_carry(corpus, devices):
     config = dataclasses.replace(CONFIG, optimizer="sgd")
-    task = language.LanguageRunTask(config, corpus, skip=True)
+    placement = place_over(devices)
+    task = language.LanguageRunTask(config, corpus, skip=True, placement=placement)
     training, batches = task.begin_epoch(task.init(), 0), task.batches()
     training = task.step(training, next(batches), 0)
     before = jax.tree.map(np.array, (training.state.params, training.carry))
@@ -197,7 +183,8 @@ def test_an_update_that_is_not_finite_is_left_out_with_its_carry(corpus):
     assert np.isfinite(float(bad.totals["loss"]))
     jax.tree.map(np.testing.assert_array_equal, bad.state.params, before[0])
     jax.tree.map(np.testing.assert_array_equal, bad.carry, poisoned)
-    good = task.step(bad.replace(carry=before[1]), next(batches), 2)
+    carry = before[1] if placement is None else placement.whole(before[1])
+    good = task.step(bad.replace(carry=carry), next(batches), 2)
     assert int(good.totals["skipped"]) == 1
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good.state.params))
 
@@ -209,7 +196,7 @@ def tree_of(path):
         return step, manager.restore(step, args=args)["training"]
 
 
-@pytest.mark.filterwarnings("ignore:.*sharding.*:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*sharding.*:UserWarning")  # of tree_of
 @pytest.mark.parametrize(
     "optimizer", ["nt_asgd", pytest.param("gadamx", marks=pytest.mark.slow)]
 )
@@ -219,6 +206,7 @@ def test_interrupted_and_resumed_ends_in_the_same_bits(
     command = ["train", "--task=language", "--dataset=text_folder", *FLAGS]
     command += [f"--data-dir={folder}", f"--optimizer={optimizer}"]
     command += ["--learning-rate=3", "--clip-norm=1", "--checkpoint-every=3"]
+    command += ["--devices=4"]
     assert main([*command, f"--out={tmp_path / 'whole'}"]) == 0
     step = language.LanguageRunTask.step
 
@@ -287,82 +275,3 @@ def test_compare_reports_perplexities(tmp_path, folder, capsys):
     before = (out / "report.html").read_bytes()
     assert main(["report", str(out)]) == 0
     assert (out / "report.html").read_bytes() == before
-
-
-def test_presets_are_the_papers():
-    paper = PRESETS["paper"]
-    assert (paper.dataset, paper.model, paper.epochs) == ("ptb", "awd_lstm_3", 200)
-    assert (paper.bptt, paper.bptt_deviation, paper.batch_size) == (70, 5.0, 20)
-    assert (paper.clip_norm, paper.alpha, paper.beta) == (0.25, 2.0, 1.0)
-    assert (paper.averaging_epoch, paper.partial) == (100, 0.2)
-    rates = paper.rates()
-    assert (rates["asgd"].learning_rate, rates["gadamx"].learning_rate) == (30.0, 1.0)
-    assert {entry.weight_decay for entry in rates.values()} == {1.2e-6}
-
-
-def test_wrong_arguments_are_one_line(capsys):
-    for command, message in (
-        (
-            ["train", "--task=language", "--optimizer=adamm"],
-            "unknown optimizer 'adamm'",
-        ),
-        (["train", "--task=language", "--bptt=3"], "--bptt must be at least 5"),
-        (["train", "--task=language", "--dataset=ptb"], "ptb is read from a folder"),
-        (["compare", "--task=language", "--seeds", "0", "0"], "--seeds must differ"),
-        (
-            ["train", "--task=language", "--checkpoint-every=0"],
-            "--checkpoint-every must be at least 1, got 0",
-        ),
-    ):
-        assert main(command) == 2
-        shown = capsys.readouterr().err
-        assert message in shown
-        assert shown.count("\n") == 1
-
-
-def test_the_search_has_every_rate_once():
-    runs = language_tuning.plan(LanguageTuning(**SMALL, seeds=(100, 101)))
-    assert (
-        len({(r.optimizer, r.learning_rate, r.seed) for r in runs}) == len(runs) == 28
-    )
-    rates = {r.learning_rate for r in runs if r.optimizer == "sgd"}
-    assert rates == {5.0, 10.0, 20.0, 40.0}
-
-
-def records(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_the_rates_are_the_best_of_the_record():
-    small = PRESETS["small"]
-    for name in ("sgd", "adam", "padam"):
-        tried = [r for r in records(TUNING_RECORD) if r["optimizer"] == name]
-        best = min(tried, key=lambda row: float(row["validation_perplexity"]))
-        rates = [float(row["learning_rate"]) for row in tried]
-        chosen = getattr(small, name)
-        assert float(best["learning_rate"]) == chosen.learning_rate
-        assert min(rates) < chosen.learning_rate < max(rates)
-    wanted = {(name, rates.learning_rate) for name, rates in LanguageTuning().grid()}
-    found = {
-        (row["optimizer"], float(row["learning_rate"]))
-        for row in records(TUNING_RECORD)
-    }
-    assert found == wanted
-
-
-def test_the_note_says_what_the_record_holds():
-    note = " ".join(inspect.getdoc(p0).split())
-    rows = records(RECORD)
-    assert len(rows) == 12
-    found = []
-    for name in p0.OPTIMIZERS:
-        own = [row for row in rows if row["optimizer"] == name]
-        assert {row["seed"] for row in own} == {"0", "1"}
-        parts = []
-        for entry in ("test_perplexity", "average_test_perplexity"):
-            if own[0][entry]:
-                parts.append(f"{np.mean([float(row[entry]) for row in own]):.1f}")
-        found.append((name, ", ".join(parts)))
-    said = re.search(r"of the average: (.*?)\. Every", note)[1]
-    assert said.lower() == "; ".join(f"{name} {numbers}" for name, numbers in found)

@@ -71,7 +71,9 @@ def candidates(
       ``""`` to the iterate's variables, and ``"average_"`` to the average's, with batch
       statistics estimated anew.
     """
-    found = {"": put_together(variables_of(state), placement)}
+    # Waited for: programs that talk over the devices, none of which waits for another,
+    # can wait for ever for threads of a host whose CPU is several devices.
+    found = {"": jax.block_until_ready(put_together(variables_of(state), placement))}
     if optax_ia.diagnostics(state.opt_state).get("num_averaged", 0) > 0:
         key = jax.random.key(_SAMPLE_KEY + 1)
         noises: Any = (

@@ -1,9 +1,12 @@
 """An iterator of batches by number, by Grain: read ahead by threads or processes."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import grain
+import jax
+import numpy as np
 from absl import flags
 
 from experiments.errors import ExperimentError
@@ -95,16 +98,20 @@ class Batches(grain.DatasetIterator):
 
     def _started(self) -> grain.DatasetIterator:
         if self._iterator is None:
-            steps = grain.MapDataset.range(self._step, self._count)
-            dataset = steps.map(self._reader).to_iter_dataset(self._options)
-            if self._worker_count:
+            workers = self._worker_count
+            # every worker ends with nothing, since Grain keeps hold of its last element
+            steps = grain.MapDataset.range(self._step, self._count + workers)
+            reader = _Ending(self._reader, self._count) if workers else self._reader
+            dataset = steps.map(reader).to_iter_dataset(self._options)
+            if workers:
                 if not flags.FLAGS.is_parsed():  # Grain reads its own, and no others
                     flags.FLAGS.mark_as_parsed()
-                options = grain.MultiprocessingOptions(self._worker_count, _PER_WORKER)
-                dataset = dataset.mp_prefetch(options)
+                options = grain.MultiprocessingOptions(workers, _PER_WORKER)
+                dataset = dataset.mp_prefetch(options).map(_unless_ended(_copied))
             if self._put is not None:
+                put = _unless_ended(self._put)
                 dataset = grain.experimental.ThreadPrefetchIterDataset(
-                    dataset.map(self._put), prefetch_buffer_size=_ON_DEVICE
+                    dataset.map(put), prefetch_buffer_size=_ON_DEVICE
                 )
             self._iterator = iter(dataset)
         return self._iterator
@@ -113,6 +120,34 @@ class Batches(grain.DatasetIterator):
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
+
+
+class _End:
+    """What is read after the last batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ending:
+    """A reader that gives no batch from a number on."""
+
+    reader: Callable[[int], Any]
+    count: int
+
+    def __call__(self, step: int) -> Any:
+        return self.reader(step) if step < self.count else _End()
+
+
+def _unless_ended(change: Put) -> Put:
+    return lambda batch: batch if isinstance(batch, _End) else change(batch)
+
+
+def _copied(batch: Any) -> Any:
+    """A batch outside the memory that is shared with a worker.
+
+    JAX may use an array's memory as it is, and what is shared and still in use when the
+    program ends is complained about at length.
+    """
+    return jax.tree.map(np.array, batch)
 
 
 def check_share(batch_size: int, process_index: int, process_count: int) -> None:

@@ -1,90 +1,23 @@
-"""Batches of a run: their order, their shares, their place after a restart."""
+"""Batches of a run: their order, their shares, what is in them."""
 
-import dataclasses
 import pickle
 
-import grain
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from experiments import data
 from experiments.data._kept import Kept
 from experiments.errors import ExperimentError
-
-SIZE, BATCH = 23, 6
-
-
-class Numbered:
-    """Images of one number each, which is their label, too."""
-
-    def __init__(self, size=SIZE):
-        self.size = size
-
-    def __len__(self):
-        return self.size
-
-    def __getitem__(self, index):
-        return {"image": np.full((2, 3, 1), index, np.uint8), "label": index}
-
-
-class AtOnce(Numbered):
-    """The same, of which several are read together."""
-
-    def __getitem__(self, index):
-        raise AssertionError("one at a time")
-
-    def __getitems__(self, indices):
-        return [Numbered.__getitem__(self, index) for index in indices]
-
-
-class Tags(Numbered):
-    """The same with several labels that may hold at once."""
-
-    def __getitem__(self, index):
-        bits = np.array([index & 1, index & 2, index & 4], bool).astype(np.float32)
-        return super().__getitem__(index) | {"label": bits}
-
-
-def jitter(image, generator):
-    """The image's number and a draw beside it."""
-    return (image + generator.random()).astype(np.float32)
-
-
-def plain(image, generator):
-    del generator
-    return image.astype(np.float32)
-
-
-def records(source=Numbered, **changes):
-    made = data.Records(
-        name="numbered",
-        num_classes=SIZE,
-        image_shape=(2, 3, 1),
-        mean=(0.0,),
-        deviation=(1.0,),
-        train=source(),
-        validation=source(5),
-        test=source(12),
-        train_transform=jitter,
-        eval_transform=plain,
-    )
-    return dataclasses.replace(made, **changes)
-
-
-def batches(made=None, **options):
-    options = {"seed": 3, "epochs": 3} | options
-    return data.train_batches(made or records(), BATCH, **options)
-
-
-def assert_same(one, other):
-    one, other = list(one), list(other)
-    assert len(one) == len(other) > 0
-    for batch, again in zip(one, other, strict=True):
-        assert len(batch) == len(again)
-        for array, array_again in zip(batch, again, strict=True):
-            assert array.dtype == array_again.dtype
-            np.testing.assert_array_equal(array, array_again)
+from tests.experiments.numbered import (
+    BATCH,
+    SIZE,
+    AtOnce,
+    Numbered,
+    Tags,
+    assert_same,
+    batches,
+    records,
+)
 
 
 def test_order_is_epoch_order_and_leftovers_are_dropped():
@@ -213,52 +146,6 @@ def test_evaluation_sees_every_example_once(split, count):
     assert sorted(seen) == list(range(size))
 
 
-@pytest.mark.parametrize("taken", [0, 4, 9])
-def test_restored_in_the_middle_of_an_epoch(taken, tmp_path):
-    first = batches()
-    for _ in range(taken):
-        next(first)
-    with ocp.CheckpointManager(tmp_path) as manager:
-        manager.save(0, args=grain.checkpoint.CheckpointSave(first))
-        manager.wait_until_finished()
-        second = batches()
-        next(second)  # wherever it was
-        manager.restore(0, args=grain.checkpoint.CheckpointRestore(second))
-    assert second.get_state() == {"step": taken}
-    rest = list(second)
-    assert len(rest) == 9 - taken
-    if rest:
-        assert_same(first, rest)
-
-
-def test_restored_with_other_hosts_and_readers():
-    alone = batches(put=lambda batch: batch)
-    for _ in range(5):
-        next(alone)
-    host = batches(process_index=1, process_count=2, prefetch=1)
-    host.set_state(alone.get_state())
-    images, labels = next(alone)
-    assert_same([(images[3:], labels[3:])], [next(host)])
-
-
-def test_put_is_called_on_every_batch_in_order():
-    found = list(batches(put=lambda batch: batch[1] + 100))
-    assert_same([(labels + 100,) for _, labels in batches()], [(f,) for f in found])
-
-
-def test_closed_iterator_ends_its_threads():
-    iterator = batches()
-    next(iterator)
-    iterator.close()
-    with pytest.raises(ValueError, match="closed"):
-        next(iterator)
-
-
-def test_position_out_of_the_run():
-    with pytest.raises(ExperimentError, match="between 0 and 9, .* got 10"):
-        batches().set_state({"step": 10})
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -282,22 +169,3 @@ def test_image_of_another_size_names_the_record():
     message = f"numbered: record {first} gives .* 2x3x1 after .* 2x2x1"
     with pytest.raises(ExperimentError, match=message):
         next(batches(made))
-
-
-def test_worker_processes_change_nothing():
-    alone = batches()
-    for _ in range(2):
-        next(alone)
-    reader = batches(worker_count=2)
-    reader.set_state(alone.get_state())
-    assert_same([next(alone) for _ in range(3)], [next(reader) for _ in range(3)])
-    assert reader.get_state() == alone.get_state()
-    reader.close()
-
-
-@pytest.mark.slow
-def test_error_in_a_worker_is_as_without():
-    reader = batches(records(image_shape=(2, 2, 1)), worker_count=1)
-    with pytest.raises(ExperimentError, match=r"numbered: record \d+ gives"):
-        next(reader)
-    reader.close()

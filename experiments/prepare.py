@@ -8,8 +8,9 @@ from pathlib import Path
 import tyro
 
 from experiments.cli import parse
+from experiments.data import dataset_records
 from experiments.data.prepare import PREPARATIONS, prepare
-from experiments.errors import unknown
+from experiments.errors import ExperimentError, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,11 @@ def main(arguments: Sequence[str]) -> int:
     """
     config = parse(Arguments, arguments, command="prepare")
     if config.name not in PREPARATIONS:
+        known = dataset_records().get(config.name)
+        if known is not None:
+            raise ExperimentError(
+                f"{config.name} is none to prepare; how to get it: {known.how}"
+            )
         raise unknown("dataset to prepare", config.name, PREPARATIONS)
     import tensorflow_datasets as tfds
 

@@ -38,6 +38,25 @@ def random_shift(
     return jax.vmap(crop)(padded, corners)
 
 
+@jax.jit
+def shift_and_flip(key: jax.Array, images: jax.typing.ArrayLike) -> jax.Array:
+    """:func:`random_shift` by up to 4 pixels, and every other image mirrored.
+
+    The border repeats the outermost pixels; that of records is black.
+
+    Args:
+      key: a PRNG key; the same key and batch give the same result.
+      images: ``(batch, height, width, channels)``.
+
+    Returns:
+      Images of the same shape and dtype.
+    """
+    first, second = jax.random.split(key)
+    shifted = random_shift(first, images, padding=4)
+    mirrored = jax.random.bernoulli(second, shape=(shifted.shape[0], 1, 1, 1))
+    return jnp.where(mirrored, shifted[:, :, ::-1], shifted)
+
+
 @functools.partial(jax.jit, static_argnames="size")
 def cutout(key: jax.Array, images: jax.typing.ArrayLike, *, size: int) -> jax.Array:
     """Sets a square of each image to zero, at a place drawn for it alone.

@@ -12,8 +12,6 @@ Reference: Alpaydin and Kaynak, `Optical Recognition of Handwritten Digits
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from experiments.data._augment import random_shift
 from experiments.data._dataset import Dataset, Split
@@ -24,6 +22,10 @@ _HELD_OUT = 450
 
 def digits() -> Dataset:
     """Loads, splits and normalises; mean and deviation are of the training split."""
+    # it takes most of a second, in every worker process too
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     raw, labels = load_digits(return_X_y=True)
     images = np.asarray(raw, np.float32).reshape(-1, 8, 8, 1)
     labels = np.asarray(labels, np.int32)

@@ -219,10 +219,11 @@ def cropped(records: Records, size: int) -> Records:
     """With crops of the image in place of padded ones, as P1 takes 28x28 from CIFAR.
 
     Training takes them at random and flips them where the data set's recipe does;
-    evaluation takes the middle.
+    evaluation takes the middle. Where the recipe resizes images, as ImageNet's, it
+    resizes them to this size in place of its own, in the same proportions.
 
     Args:
-      records: a data set whose images all have one size.
+      records: a data set of :func:`make_records`.
       size: side of the crop.
 
     Returns:
@@ -238,11 +239,22 @@ def cropped(records: Records, size: int) -> Records:
             f"{records.name}), got {size}"
         )
     recipe = recipe_of(records.name, records.image_shape)
-    kept = [step for step in recipe.train if not isinstance(step, RandomCrop)]
+    if recipe.evaluate:
+        share = size / height
+
+        def to_size(step: Transform) -> Transform:
+            if isinstance(step, RandomResizedCrop | ResizeShorter | CentreCrop):
+                return dataclasses.replace(step, size=round(share * step.size))
+            return step
+
+        train, evaluate = map(to_size, recipe.train), map(to_size, recipe.evaluate)
+    else:
+        kept = [step for step in recipe.train if not isinstance(step, RandomCrop)]
+        train, evaluate = (RandomCrop(size), *kept), (CentreCrop(size),)
     normalise = Normalise(records.mean, records.deviation)
     return dataclasses.replace(
         records,
         image_shape=(size, size, channels),
-        train_transform=Chain((RandomCrop(size), *kept, normalise)),
-        eval_transform=Chain((CentreCrop(size), normalise)),
+        train_transform=Chain((*train, normalise)),
+        eval_transform=Chain((*evaluate, normalise)),
     )

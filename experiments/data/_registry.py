@@ -142,7 +142,16 @@ def load_records(name: str, data_dir: Path | None = None) -> Records:
     """
     record = get_dataset_record(name, "image")
     if name in list_datasets() and name not in RECIPES:
-        raise ExperimentError(f"{name} is read into memory, not as records")
+        read_so = [
+            known.name
+            for known in dataset_records().values()
+            if known.kind == "image"
+            and (known.name in RECIPES or known.name not in list_datasets())
+        ]
+        raise ExperimentError(
+            f"{name} is read into memory, not as records, which --crop takes; choose "
+            f"one of: {', '.join(read_so)}"
+        )
     if name in SOURCES:
         return prepared_records(name, data_dir)
     return record.load(data_dir)
@@ -170,7 +179,8 @@ def _folder_record(name: str) -> DatasetRecord:
 def _text_record(name: str) -> DatasetRecord:
     if name in LAYOUTS:
         layout = LAYOUTS[name]
-        source, how = layout.title, f"--data-dir: {layout.source}"
+        source = layout.title
+        how = f"--data-dir: a folder with {layout.needs}; {layout.source}"
         missing = functools.partial(_reason, functools.partial(find_layout, name))
     elif name == OWN:
         source, how = (

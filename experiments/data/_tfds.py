@@ -14,12 +14,9 @@ import dataclasses
 import functools
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from sklearn.model_selection import train_test_split
 
-from experiments.data._augment import random_shift
+from experiments.data._augment import random_shift, shift_and_flip
 from experiments.data._dataset import Augment, Dataset, Records, Split
 from experiments.data._recipes import RECIPES, make_records
 from experiments.data._record import DatasetRecord
@@ -28,25 +25,6 @@ from experiments.errors import ExperimentError
 
 _SPLIT_SEED = 0
 _BLOCK = 512
-
-
-@jax.jit
-def shift_and_flip(key: jax.Array, images: jax.typing.ArrayLike) -> jax.Array:
-    """:func:`random_shift` by up to 4 pixels, and every other image mirrored.
-
-    The border repeats the outermost pixels; that of records is black.
-
-    Args:
-      key: a PRNG key; the same key and batch give the same result.
-      images: ``(batch, height, width, channels)``.
-
-    Returns:
-      Images of the same shape and dtype.
-    """
-    first, second = jax.random.split(key)
-    shifted = random_shift(first, images, padding=4)
-    mirrored = jax.random.bernoulli(second, shape=(shifted.shape[0], 1, 1, 1))
-    return jnp.where(mirrored, shifted[:, :, ::-1], shifted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,6 +261,8 @@ def _hold_out(
     split: TfdsSplit, share: float, labels: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which examples are left for training, and which are kept for validation."""
+    from sklearn.model_selection import train_test_split
+
     try:
         train, validation = train_test_split(
             np.arange(len(split)),

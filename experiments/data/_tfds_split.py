@@ -39,10 +39,7 @@ def find_builder(name: str, data_dir: Path | None) -> Any:
       ExperimentError: if the data set is not there in a readable format, with the
         command that prepares it.
     """
-    import tensorflow_datasets as tfds
-
-    place = None if data_dir is None else str(data_dir.expanduser())
-    builder = tfds.builder(name, data_dir=place)
+    builder = open_builder(name, data_dir)
     # asked first: reading would fail unclearly, and preparing waits for the network
     if not builder.is_prepared():
         raise ExperimentError(
@@ -57,6 +54,35 @@ def find_builder(name: str, data_dir: Path | None) -> Any:
             f"remove it and get it by: {prepare_command(name, data_dir)}"
         )
     return builder
+
+
+def open_builder(name: str, data_dir: Path | None) -> Any:
+    """TFDS's builder of a data set, whether or not that is prepared.
+
+    Args:
+      name: of the data set.
+      data_dir: the directory that is given to TFDS; None is TFDS's own.
+
+    Returns:
+      The builder.
+
+    Raises:
+      ExperimentError: if the description that lies there is damaged.
+    """
+    import tensorflow_datasets as tfds
+    from google.protobuf import json_format
+
+    place = None if data_dir is None else str(data_dir.expanduser())
+    try:
+        return tfds.builder(name, data_dir=place)
+    except (json_format.ParseError, AssertionError, *_READ_ERRORS) as error:
+        # TFDS puts its own arguments before what is wrong
+        reason = _line(error).rpartition('}": ')[2].rstrip(".")
+        raise ExperimentError(
+            f"{name} in {place or 'the directory of TFDS'} has a dataset_info.json "
+            f"that cannot be read ({reason}); remove the data set and get it by: "
+            f"{prepare_command(name, data_dir)}"
+        ) from error
 
 
 def prepare_command(name: str, data_dir: Path | None) -> str:

@@ -67,7 +67,7 @@ class RandomCrop:
 
 @dataclasses.dataclass(frozen=True)
 class CentreCrop:
-    """The square in the middle; half a pixel is rounded towards the top and the left.
+    """The square in the middle; half a pixel is rounded to even, as by torchvision.
 
     Attributes:
       size: its side.
@@ -78,7 +78,7 @@ class CentreCrop:
     def __call__(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         del generator
         _check_inside(image, self.size, 0)
-        top, left = ((length - self.size) // 2 for length in image.shape[:2])
+        top, left = (round((length - self.size) / 2) for length in image.shape[:2])
         return image[top : top + self.size, left : left + self.size]
 
 

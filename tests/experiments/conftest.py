@@ -1,5 +1,6 @@
 """What several of these tests share."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -20,3 +21,17 @@ def small_disk(tmp_path):
         pytest.skip("no file system can be mounted here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server of published archives, with nothing to serve yet."""
+    import tensorflow_datasets as tfds
+
+    from tests.experiments.serving import Server
+
+    tfds.disable_progress_bar()
+    folder = tmp_path / "published"
+    folder.mkdir()
+    with contextlib.closing(Server(folder)) as found:
+        yield found

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from pathlib import Path
 from pydoc_data import topics
 
 import numpy as np
@@ -20,12 +21,14 @@ WIKI = {
     "wiki.valid.tokens": " \n The man . \n",
     "wiki.test.tokens": " = Café = \n",
 }
+OWN = {"train.txt": "a b\nb <unk>\n", "valid.txt": "b z", "test.txt": "a a\n"}
 
 
 def write(folder, files):
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        (folder / name).write_bytes(text.encode())
+        content = text if isinstance(text, bytes) else text.encode()
+        (folder / name).write_bytes(content)
     return folder
 
 
@@ -80,11 +83,34 @@ def test_wikitext_as_published_in_the_folder_of_its_archive(tmp_path, name, insi
 
 @pytest.mark.parametrize("valid", ["valid.txt", "validation.txt"])
 def test_a_folder_of_ones_own(tmp_path, valid):
-    files = {"train.txt": "a b\nb <unk>\n", valid: "b z", "test.txt": "a a\n"}
+    files = OWN | {valid: OWN["valid.txt"]}
+    if valid != "valid.txt":
+        del files["valid.txt"]
     corpus = load_corpus("text_folder", write(tmp_path, files))
     # the last line needs no line break; a new word is unknown
     assert words(corpus, "validation") == "b <unk> <eos>"
     assert words(corpus, "test") == "a a <eos>"
+
+
+def test_line_ends_and_the_mark_of_windows_are_no_words(tmp_path):
+    content = {name: text.encode() for name, text in WIKI.items()}
+    for name, text in content.items():
+        content[name] = b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n")
+    found = load_corpus("wikitext2", write(tmp_path / "windows", content))
+    expected = load_corpus("wikitext2", write(tmp_path / "linux", WIKI))
+    assert found.vocabulary == expected.vocabulary
+    for split in ("train", "validation", "test"):
+        assert words(found, split) == words(expected, split)
+    # the hash is of the bytes
+    assert found.sha256 == hashlib.sha256(b"".join(content.values())).hexdigest()
+
+
+@pytest.mark.parametrize(("name", "files"), [("ptb", PTB), ("text_folder", OWN)])
+def test_the_home_folder_may_be_abbreviated(name, files, tmp_path, monkeypatch):
+    """The shell leaves ``--data-dir=~/one`` as it is."""
+    write(tmp_path / "mine", files)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_corpus(name, Path("~/mine")).vocabulary
 
 
 def test_a_missing_file_is_named_with_what_to_get(tmp_path):

@@ -55,6 +55,17 @@ def test_centre_crop():
 
 
 @pytest.mark.parametrize(
+    ("length", "size", "first"), [(7, 4, 2), (9, 4, 2), (11, 4, 4), (383, 224, 80)]
+)
+def test_half_a_pixel_is_rounded_as_by_torchvision(length, size, first):
+    """What ``torchvision.transforms.functional.center_crop`` of 0.29.1 cuts out."""
+    ramp = np.arange(length * length).reshape(length, length, 1)
+    found = transforms.CentreCrop(size)(ramp, np.random.default_rng(0))
+    place = slice(first, first + size)
+    np.testing.assert_array_equal(found, ramp[place, place])
+
+
+@pytest.mark.parametrize(
     ("step", "axis"), [(transforms.HorizontalFlip(), 1), (transforms.VerticalFlip(), 0)]
 )
 def test_flips_are_of_every_other_image(step, axis):
@@ -246,6 +257,27 @@ def test_p1_crops_28_of_32_and_the_middle_when_measuring():
     assert len(seen) > 45  # of 2 x 5 x 5
     with pytest.raises(ExperimentError, match="--crop must be between 1 and 32 .* 33"):
         recipes.cropped(made("cifar10"), 33)
+
+
+def test_a_crop_of_what_is_resized_is_a_resized_crop():
+    data = recipes.cropped(made("imagenette", (224, 224, 3), (40, 60, 3)), 28)
+    assert data.image_shape == (28, 28, 3)
+    image = data.train[0]["image"]
+
+    def normalised(image):
+        return (np.asarray(image) / 255 - data.mean) / data.deviation
+
+    # 256 : 224 = 32 : 28
+    whole = PIL.Image.fromarray(image).resize((48, 32), PIL.Image.Resampling.BILINEAR)
+    expected = normalised(whole.crop((10, 2, 38, 30)))
+    found = data.eval_transform(image, np.random.default_rng(0))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for seed in range(4):
+        generator = np.random.default_rng(seed)
+        drawn = transforms.RandomResizedCrop(28)(image, generator)
+        expected = normalised(transforms.HorizontalFlip()(drawn, generator))
+        found = data.train_transform(image, np.random.default_rng(seed))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_cutout_comes_last():

@@ -16,6 +16,10 @@ from experiments.errors import ExperimentError
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
+# Pillow's modes whose conversion to RGB cuts off all that is above 255, without a word.
+_DEEP_NAMES = {"I": "integers of 16 bits or more", "F": "floating-point numbers"}
+_DEEP = tuple(_DEEP_NAMES)
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -80,13 +84,21 @@ def read_image(entry: Entry) -> np.ndarray:
       uint8 ``(height, width, 3)``.
 
     Raises:
-      ExperimentError: if the file is missing, truncated, or no image, naming it.
+      ExperimentError: if the file is missing, truncated, no image, or one of more than
+        eight bits, naming it.
     """
     try:
         with PIL.Image.open(entry.path) as picture:
+            if picture.mode.startswith(_DEEP):
+                raise ExperimentError(
+                    f"{entry}: its pixels are {_DEEP_NAMES[picture.mode[0]]}, expected "
+                    "8 bits a channel"
+                )
             return np.asarray(picture.convert("RGB"))
     except FileNotFoundError as error:
         raise ExperimentError(f"{entry}: there is no such file") from error
+    except PIL.Image.DecompressionBombError as error:
+        raise ExperimentError(f"{entry}: {error}") from error
     # Pillow raises all of these for damaged files, by format
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ExperimentError(f"{entry}: cannot be decoded: {error}") from error
@@ -99,16 +111,25 @@ def image_names(folder: Path) -> list[str]:
       folder: where to look, not below it.
 
     Returns:
-      Their names.
+      Their names, without those that begin with a dot: macOS leaves such files beside
+      what it unpacks.
 
     Raises:
       ExperimentError: if there is no such folder.
     """
+    names = _listed(folder)
+    return sorted(
+        name
+        for name in names
+        if name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+    )
+
+
+def _listed(folder: Path) -> list[str]:
     try:
-        names = os.listdir(folder)
+        return os.listdir(folder)
     except OSError as error:
         raise ExperimentError(f"cannot read {folder}: {error.strerror}") from error
-    return sorted(name for name in names if name.lower().endswith(_SUFFIXES))
 
 
 def existence(root: Path) -> Callable[[str], bool]:
@@ -126,7 +147,7 @@ def existence(root: Path) -> Callable[[str], bool]:
         path = root / name
         folder = path.parent
         if folder not in listed:
-            found = os.listdir(folder) if folder.is_dir() else ()
+            found = _listed(folder) if folder.is_dir() else ()
             listed[folder] = frozenset(found)
         return path.name in listed[folder]
 

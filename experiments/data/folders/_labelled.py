@@ -7,6 +7,7 @@ from experiments.data._dataset import Records
 from experiments.data.folders._image_files import read_image
 from experiments.data.folders._labels_file import LabelRow, read_labels
 from experiments.data.folders._layout import (
+    check_classes,
     entry_records,
     hold_out,
     label_numbers,
@@ -40,6 +41,7 @@ def labelled_folder(root: Path) -> Records:
         numbers = label_numbers(names)
     else:
         known = {row.cells["label"] for row in parts["train"]}
+        check_classes(table, known)
         numbers = {label: number for number, label in enumerate(_sorted(known))}
     train, validation, test = (
         [row_entry(root, row, row.choose("label", numbers)) for row in parts[name]]

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from experiments.data._lines import lines_of
 from experiments.data.folders._image_files import existence
 from experiments.errors import ExperimentError
 
@@ -90,26 +91,27 @@ def read_labels(
 
 def _cells(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Lines and cells without surrounding blanks."""
+    lines = (line for _, line in lines_of(table))
+    reader = csv.DictReader(lines, skipinitialspace=True, strict=True)
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, strict=True)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            for column in columns:
-                if column not in header:
-                    raise ExperimentError(
-                        f"{table}, line 1: there is no column {column!r}, only: "
-                        f"{', '.join(header[:8])}"
-                    )
-            reader.fieldnames = header
-            for cells in reader:
-                line = reader.line_num
-                # DictReader puts what is too much under None, and None for what lacks
-                if None in cells or None in cells.values():
-                    raise ExperimentError(
-                        f"{table}, line {line}: expected {len(header)} cells"
-                    )
-                yield line, {key: value.strip() for key, value in cells.items()}
-    except FileNotFoundError as error:
-        raise ExperimentError(f"there is no {table}") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ExperimentError(f"cannot read {table}: {error}") from error
+        header = [name.strip() for name in reader.fieldnames or ()]
+        if not header:
+            raise ExperimentError(f"{table} is empty")
+        for column in columns:
+            if column not in header:
+                raise ExperimentError(
+                    f"{table}, line 1: there is no column {column!r}, only: "
+                    f"{', '.join(header[:8])}"
+                )
+        reader.fieldnames = header
+        for cells in reader:
+            line = reader.line_num
+            # DictReader puts what is too much under None, and None for what lacks
+            if None in cells or None in cells.values():
+                raise ExperimentError(
+                    f"{table}, line {line}: expected {len(header)} cells"
+                )
+            yield line, {key: value.strip() for key, value in cells.items()}
+    except csv.Error as error:
+        line = reader.reader.line_num  # its own count stays behind when it fails
+        raise ExperimentError(f"{table}, line {line}: {error}") from error

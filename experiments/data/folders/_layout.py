@@ -1,11 +1,12 @@
 """What the layouts of image folders share: their parts, and the lists beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from experiments.data._dataset import Records
+from experiments.data._lines import lines_of
 from experiments.data._recipes import make_records
 from experiments.data.folders._image_files import Entry, ImageFiles
 from experiments.data.folders._labels_file import LabelRow
@@ -60,11 +61,7 @@ def row_entry(images: Path, row: LabelRow, label: int | np.ndarray) -> Entry:
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a file that are not empty, with their numbers."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExperimentError(f"cannot read {path}: {error}") from error
-    numbered = enumerate(text.splitlines(), 1)
+    numbered = lines_of(path)
     return [(number, line.strip("\r\n")) for number, line in numbered if line.strip()]
 
 
@@ -76,6 +73,22 @@ def label_numbers(path: Path) -> dict[str, int]:
         if label in numbers:
             raise ExperimentError(f"{path}, line {line}: {label!r} stands there twice")
         numbers[label] = len(numbers)
-    if not numbers:
-        raise ExperimentError(f"{path} names no classes")
+    check_classes(path, numbers)
     return numbers
+
+
+def check_classes(place: Path, names: Collection[str]) -> None:
+    """Checks that there is something to tell apart.
+
+    Args:
+      place: where the names of the classes stand, for the message.
+      names: of the classes.
+
+    Raises:
+      ExperimentError: if they are fewer than two.
+    """
+    if len(names) < 2:
+        raise ExperimentError(
+            f"{place} must name at least 2 classes, got {len(names)}"
+            + "".join(f": {name!r}" for name in names)
+        )

@@ -61,3 +61,6 @@ def remove_partial(downloads: Path, data_path: Path, name: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     for folder in data_path.parent.glob(f"{_PARTIAL_DATA}_{data_path.name}"):
         shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # the first that is not empty ends it
+        for folder in data_path.parents:  # of a data set that never was there
+            folder.rmdir()

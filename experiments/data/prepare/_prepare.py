@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.data._tfds_split import FORMAT, find_builder, quiet
+from experiments.data._tfds_split import FORMAT, find_builder, open_builder, quiet
 from experiments.data.prepare._archive import Archive, Preparation
 from experiments.data.prepare._folder import alone, remove_partial
 from experiments.data.prepare._imagenet import (
@@ -78,13 +78,10 @@ def prepare(
       ExperimentError: if a file cannot be had, is not what was published, or holds
         what it should not.
     """
-    import tensorflow_datasets as tfds
-
     if name not in PREPARATIONS:
         raise unknown("dataset to prepare", name, PREPARATIONS)
-    place = None if data_dir is None else str(data_dir.expanduser())
     with quiet():
-        builder = tfds.builder(name, data_dir=place)
+        builder = open_builder(name, data_dir)
         if builder.is_prepared():
             return _found(name, data_dir, before=True)
         files = archives or published(name)

@@ -10,10 +10,11 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from experiments.data._lines import decoded
 from experiments.data.text._corpus import END, SPLITS, UNKNOWN, TextCorpus
 from experiments.errors import ExperimentError
 
@@ -34,29 +35,34 @@ class Layout:
     folder: str
     source: str
 
+    @property
+    def needs(self) -> str:
+        """The files, for messages."""
+        train, validation, test = self.files
+        return f"{train}, {validation} and {test}"
+
 
 _WIKI = ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens")
-_MERITY = "Merity et al., 2016, The WikiText Long Term Dependency Language Modeling"
+_MERITY = "the WikiText Long Term Dependency Language Modeling Dataset (Merity, 2016)"
 
 LAYOUTS = {
     "ptb": Layout(
         "Penn Treebank",
         ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"),
         "ptb",
-        "ptb.train.txt, ptb.valid.txt and ptb.test.txt of Mikolov's preprocessed Penn "
-        "Treebank (simple-examples/data)",
+        "Mikolov's preprocessed Penn Treebank (simple-examples/data)",
     ),
     "wikitext2": Layout(
         "WikiText-2",
         _WIKI,
         "wikitext-2",
-        f"wikitext-2-v1.zip of the {_MERITY} Dataset",
+        f"wikitext-2-v1.zip of {_MERITY}",
     ),
     "wikitext103": Layout(
         "WikiText-103",
         _WIKI,
         "wikitext-103",
-        f"wikitext-103-v1.zip of the {_MERITY} Dataset",
+        f"wikitext-103-v1.zip of {_MERITY}",
     ),
 }
 
@@ -68,17 +74,16 @@ _OWN_FILES = (
 
 def _words_of_lines(path: Path, sha256: Any) -> Iterator[tuple[int, list[str]]]:
     """The number and the words of each line; the bytes go into the hash too."""
+
+    def hashed(file: BinaryIO) -> Iterator[bytes]:
+        for line in file:
+            sha256.update(line)
+            yield line
+
     try:
         with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                sha256.update(line)
-                try:
-                    yield number, [*line.decode("utf-8").split(), END]
-                except UnicodeDecodeError as error:
-                    raise ExperimentError(
-                        f"{path}, line {number}: not UTF-8 ({error.reason} at byte "
-                        f"{error.start + 1} of the line)"
-                    ) from error
+            for number, line in decoded(path, hashed(file)):
+                yield number, [*line.split(), END]
     except OSError as error:
         raise ExperimentError(f"cannot read {path}: {error.strerror}") from error
 
@@ -143,9 +148,10 @@ def find_layout(name: str, data_dir: Path | None) -> tuple[Path, ...]:
     layout = LAYOUTS[name]
     if data_dir is None:
         raise ExperimentError(
-            f"{name} is read from a folder: get {layout.source} and name the folder "
-            "with --data-dir"
+            f"{name} needs --data-dir, a folder with {layout.needs}: get "
+            f"{layout.source}"
         )
+    data_dir = data_dir.expanduser()
     inside = [data_dir, data_dir / layout.folder, data_dir / name, data_dir / "data"]
     folder = _folder_with(layout.files, inside) or data_dir
     missing = [file for file in layout.files if not (folder / file).is_file()]
@@ -169,6 +175,7 @@ def find_own(folder: Path) -> tuple[Path, ...]:
     Raises:
       ExperimentError: if it is no folder, or one is missing.
     """
+    folder = folder.expanduser()
     if not folder.is_dir():
         raise ExperimentError(f"--data-dir {folder} is not a folder")
     for names in _OWN_FILES:

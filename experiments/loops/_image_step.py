@@ -155,6 +155,18 @@ def full_batches(config: TaskConfig, placement: Placement | None = None) -> Full
     """All training batches of a task's data, always in the same order.
 
     The same function for the same data, which compiled steps are found by.
+
+    Arrays are augmented by the step that takes their gradient, with draws of its own.
+    Records come augmented with those of seed 0's first epoch, the same every time: the
+    full gradient of SVRG is then over one fixed draw of the augmentation, while each
+    small batch has another, so that its correction has a mean that is not quite zero.
+
+    Args:
+      config: the task.
+      placement: the devices; None leaves the batches on the host.
+
+    Returns:
+      A function that gives them from the first to the last.
     """
     named = (config.dataset, config.data_dir, config.crop, config.cutout)
     return _full_batches(named, config.batch_size, placement)

@@ -1,34 +1,48 @@
 """Augmentation as a pure function of a key and a batch."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from experiments.data._dataset import Augment
 
+Border = tuple[float, ...] | None
+"""What an image is padded with: a colour, one number a channel in the units of the
+images, or None for its own outermost pixels."""
 
-@functools.partial(jax.jit, static_argnames="padding")
+
+@functools.partial(jax.jit, static_argnames=("padding", "border"))
 def random_shift(
-    key: jax.Array, images: jax.typing.ArrayLike, *, padding: int = 1
+    key: jax.Array,
+    images: jax.typing.ArrayLike,
+    *,
+    padding: int = 1,
+    border: Border = None,
 ) -> jax.Array:
     """Pads every image and crops it back at a place drawn for it alone.
 
-    The border repeats the outermost pixels, so that nothing new enters the image
-    whatever its normalisation. There is no mirroring: a mirrored digit is not one.
+    There is no mirroring: a mirrored digit is not one.
 
     Args:
       key: a PRNG key; the same key and batch give the same result.
       images: ``(batch, height, width, channels)``.
       padding: the largest shift, in pixels, along either side.
+      border: the colour around the image; None repeats its outermost pixels, so that
+        nothing new enters it.
 
     Returns:
       Images of the same shape and dtype.
     """
     images = jnp.asarray(images)
     batch, height, width, channels = images.shape
-    border = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    padded = jnp.pad(images, border, mode="edge")
+    sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(images, sides, mode="edge")
+    if border is not None:
+        colour = jnp.asarray(border, images.dtype)
+        inside = jnp.pad(jnp.ones((1, height, width, 1), bool), sides)
+        padded = jnp.where(inside, padded, colour.reshape(1, 1, 1, -1))
     corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1)
 
     def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
@@ -38,23 +52,38 @@ def random_shift(
     return jax.vmap(crop)(padded, corners)
 
 
-@jax.jit
-def shift_and_flip(key: jax.Array, images: jax.typing.ArrayLike) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="border")
+def shift_and_flip(
+    key: jax.Array, images: jax.typing.ArrayLike, *, border: Border = None
+) -> jax.Array:
     """:func:`random_shift` by up to 4 pixels, and every other image mirrored.
-
-    The border repeats the outermost pixels; that of records is black.
 
     Args:
       key: a PRNG key; the same key and batch give the same result.
       images: ``(batch, height, width, channels)``.
+      border: as there.
 
     Returns:
       Images of the same shape and dtype.
     """
     first, second = jax.random.split(key)
-    shifted = random_shift(first, images, padding=4)
+    shifted = random_shift(first, images, padding=4, border=border)
     mirrored = jax.random.bernoulli(second, shape=(shifted.shape[0], 1, 1, 1))
     return jnp.where(mirrored, shifted[:, :, ::-1], shifted)
+
+
+@functools.cache
+def with_border(augment: Callable[..., jax.Array], border: Border) -> Augment:
+    """An augmentation whose images are padded with a colour.
+
+    Args:
+      augment: takes it as ``border``.
+      border: the colour.
+
+    Returns:
+      The same object for the same arguments, which compiled steps are found by.
+    """
+    return functools.partial(augment, border=border)
 
 
 @functools.partial(jax.jit, static_argnames="size")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data._augment import random_shift, shift_and_flip
+from experiments.data._augment import random_shift, shift_and_flip, with_border
 from experiments.data._dataset import Augment, Dataset, Records, Split
 from experiments.data._recipes import RECIPES, make_records
 from experiments.data._record import DatasetRecord
@@ -125,7 +125,8 @@ def prepared(name: str, data_dir: Path | None) -> Dataset:
     """Reads a prepared data set into memory.
 
     Pixels are normalised by the mean and standard deviation that the data set's recipe
-    names, or else by those of what is left for training.
+    names, or else by those of what is left for training. Training images are shifted
+    over a black border, as their authors' are, and as records are.
 
     Args:
       name: one of :data:`SOURCES` with an augmentation in memory.
@@ -161,7 +162,9 @@ def prepared(name: str, data_dir: Path | None) -> Dataset:
         train=split(pixels, labels[train]),
         validation=split(images[validation], labels[validation]),
         test=split(test_images, test_labels),
-        augment=source.augment,
+        augment=with_border(
+            source.augment, tuple((-mean / deviation).ravel().tolist())
+        ),
     )
 
 

@@ -77,11 +77,15 @@ def test_arrays_and_records_are_the_same_images(cifar_dir):
     ]
 
 
-def test_training_images_of_cifar_are_shifted_and_mirrored():
+@pytest.mark.parametrize("border", [None, (-1.0,)])
+def test_training_images_of_cifar_are_shifted_and_mirrored(border):
     image = np.arange(1, 13 * 13 + 1, dtype=np.float32).reshape(1, 13, 13, 1)
     images = np.repeat(image, 300, 0)
-    found = np.asarray(shift_and_flip(jax.random.key(0), images))
-    padded = np.pad(image[0, ..., 0], 4, mode="edge")
+    found = np.asarray(shift_and_flip(jax.random.key(0), images, border=border))
+    if border is None:
+        padded = np.pad(image[0, ..., 0], 4, mode="edge")
+    else:
+        padded = np.pad(image[0, ..., 0], 4, constant_values=-1)
     places = {
         padded[top : top + 13, left : left + 13][:, ::direction].tobytes(): (
             top,
@@ -95,8 +99,22 @@ def test_training_images_of_cifar_are_shifted_and_mirrored():
     seen = [places[one[..., 0].tobytes()] for one in found]
     assert len(set(seen)) > 100  # of 162
     assert 110 < sum(direction == -1 for *_, direction in seen) < 190
-    again = np.asarray(shift_and_flip(jax.random.key(0), images))
+    again = np.asarray(shift_and_flip(jax.random.key(0), images, border=border))
     np.testing.assert_array_equal(found, again)
+
+
+def test_the_border_of_cifar_is_black(cifar_dir):
+    arrays, records = (
+        load_dataset("cifar10", cifar_dir),
+        load_records("cifar10", cifar_dir),
+    )
+    black = records.eval_transform(
+        np.zeros((32, 32, 3), np.uint8), np.random.default_rng(0)
+    )[0, 0]
+    images = np.zeros((64, 32, 32, 3), np.float32) + 9
+    shifted = np.asarray(arrays.augment(jax.random.key(0), images))
+    colours = np.unique(shifted.reshape(-1, 3), axis=0)
+    np.testing.assert_allclose(colours, [black, [9, 9, 9]], rtol=1e-5)
 
 
 def test_large_images_are_read_when_their_turn_comes(imagenette_dir):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.errors import ExperimentError
+from experiments.loops._skip import check_skipping
 from experiments.parallel import Placement
 from optax_ia import registry
 
@@ -127,6 +128,8 @@ def check_cut(
             f"--accumulate must be 1 with --on-nan skip, got {accumulate}"
         )
     needs = registry.get_record(optimizer).needs
+    if skip:
+        check_skipping(needs)
     whole = [name for name in needs if name in _WHOLE]
     if accumulate > 1 and whole:
         raise ExperimentError(

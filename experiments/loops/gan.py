@@ -27,7 +27,6 @@ from experiments.loops._gan_round import Round
 from experiments.loops._gan_scores import features_of, frechet_distance, write_grid
 from experiments.loops._gan_totals import add_totals, means_of_taken, zero_totals
 from experiments.loops._own_start import finds_own_start, has_found_its_end
-from experiments.loops._skip import check_skipping
 from experiments.loops.engine import (
     OnNan,
     Row,
@@ -38,7 +37,6 @@ from experiments.loops.engine import (
     without_nan,
 )
 from experiments.parallel import Placement, is_leader
-from optax_ia import registry
 from optax_ia.flax import TrainState
 
 _LARGEST = 64
@@ -218,8 +216,6 @@ def check_run(
     devices = 1 if placement is None else placement.devices
     for name in (config.optimizer, config.critic_optimizer):
         check_cut(name, config.batch_size, 1, devices, skip=skip)
-        if skip:
-            check_skipping(registry.get_record(name).needs)
 
 
 def run(

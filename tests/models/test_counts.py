@@ -132,13 +132,30 @@ NAMES = [
     *models.list_models("autoencoder*", kind="generative"),
 ]
 TINY = [name for name in NAMES if "tiny" in name]
+LARGE = {
+    *("resnet44", "resnet56", "resnet110", "preresnet110", "preresnet164"),
+    *("resnet101", "resnet101_cifar", "resnext29_16x64d", "densenet121"),
+    *("pyramidnet110_a84", "pyramidnet110_a270", "pyramidnet110_a270_bottleneck"),
+    *("efficientnet_b1", "efficientnet_b2", "vgg19_bn", "vgg19_bn_cifar"),
+    *("shufflenet_v2_x1_5", "shufflenet_v2_x1_5_cifar"),
+    *("shufflenet_v2_x2_0", "shufflenet_v2_x2_0_cifar"),
+}
+"""Deeper or wider ones of a family that is counted without them, for runs by hand."""
+
+over_networks = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name
+        for name in NAMES
+    ],
+)
 
 
 def test_every_network_has_a_count():
     assert sorted({*COUNTS, *TINY}) == sorted(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@over_networks
 def test_parameters_outputs_and_types(name):
     """In bfloat16: it computes there, and keeps parameters and outputs in float32."""
     record = models.get_model_record(name)
@@ -190,12 +207,21 @@ def test_layers_compute_in_bfloat16(name):
 def test_count_follows_the_options():
     assert models.count_parameters("resnet18", num_classes=10) == 11_689_512 - 990 * 513
     assert models.count_parameters("vgg16_swa", num_classes=100) == 15_291_300
+    # bearpaw's networks of basic blocks; the second is to the first as at depth 110
+    assert models.count_parameters("resnet20", shortcut="projection") == 272_474
+    basic = {"block": "basic", "depth": 20}
+    assert models.count_parameters("preresnet110", **basic) == 272_474 - 192
+    # torchvision's, of another width; the paper prints 1.7 million
+    assert models.count_parameters("mobilenet_v2", width=0.35) == 1_677_128
+
+
+@pytest.mark.slow  # deep networks
+def test_count_follows_the_options_of_large_networks():
     # Inception without its auxiliary head: "less than 25 million" in the paper
     assert models.count_parameters("inception_v3", aux=False) == 23_834_568
-    # kuangliu's and bearpaw's networks of basic blocks
+    # bearpaw's networks of basic blocks
     basic = {"block": "basic", "depth": 110}
     assert models.count_parameters("preresnet110", **basic) == 1_730_522
     assert models.count_parameters("resnet56", shortcut="projection") == 855_770
-    # torchvision's, of other widths; the paper prints 1.7 and 6.9 million
-    assert models.count_parameters("mobilenet_v2", width=0.35) == 1_677_128
+    # torchvision's, of another width; the paper prints 6.9 million
     assert models.count_parameters("mobilenet_v2", width=1.4) == 6_108_776

@@ -15,6 +15,21 @@ KEY = jax.random.key(3)
 TINY = [*models.list_models("*tiny*", kind="image"), "autoencoder_tiny"]
 CLASSES = 3
 
+# Between them they have batch statistics and none, both kinds of dropout, and biases
+# without effect; every further network is a large program.
+FAST = ("autoencoder_tiny", "efficientnet_tiny", "lenet_tiny", "mlp_tiny", "resnet_tiny")
+
+
+def some(fast, among):
+    """The names, all but a few for runs by hand: every one is a compilation."""
+    return [
+        name if name in fast else pytest.param(name, marks=pytest.mark.slow)
+        for name in among
+    ]
+
+
+over_networks = pytest.mark.parametrize("name", some(FAST, TINY))
+
 # Added to a channel of which batch normalisation then takes the mean away, by way of
 # nothing but 1x1 convolutions, poolings and sums: these change nothing in train mode,
 # in the published networks as in the tiny ones.
@@ -124,14 +139,14 @@ def trained(name):
     return model, params, stats, first, second, other
 
 
-@pytest.mark.parametrize("name", TINY)
+@over_networks
 def test_one_step_lowers_the_loss(name):
     *_, first, second, _ = trained(name)
     assert np.isfinite(first["loss"])
     assert second["loss"] < first["loss"]
 
 
-@pytest.mark.parametrize("name", TINY)
+@over_networks
 def test_every_parameter_has_a_gradient(name):
     grads = paths(trained(name)[3]["grads"])
     useless = re.compile(WITHOUT_EFFECT.get(name, "none"))
@@ -148,7 +163,7 @@ def test_every_parameter_has_a_gradient(name):
     assert bool(seen) == (name in WITHOUT_EFFECT)
 
 
-@pytest.mark.parametrize("name", TINY)
+@over_networks
 def test_batch_statistics_move(name):
     _, _, stats, first, *_ = trained(name)
     old, new = paths(stats), paths(first["batch_stats"])
@@ -161,7 +176,7 @@ def test_batch_statistics_move(name):
         assert (new[path] != before).any(), path
 
 
-@pytest.mark.parametrize("name", TINY)
+@over_networks
 def test_evaluation_is_deterministic_and_dropout_keyed(name):
     model, params, stats, first, _, other = trained(name)
     images, labels = inputs(name)
@@ -178,7 +193,7 @@ def test_evaluation_is_deterministic_and_dropout_keyed(name):
 
 
 def test_some_families_drop():
-    dropping = {name for name in TINY if has_dropout(trained(name)[0])}
+    dropping = {name for name in TINY if has_dropout(network(name))}
     assert dropping == {
         *("wide_resnet_tiny", "mobilenet_tiny", "efficientnet_tiny"),
         *("inception_tiny", "autoencoder_tiny"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -28,6 +29,21 @@ def checksums_of(tree: Any) -> jax.Array:
     """
     leaves = jax.tree.leaves(tree)
     return jnp.stack([_checksum(leaf) for leaf in leaves]).astype(jnp.uint32)
+
+
+_compiled = jax.jit(checksums_of)
+
+
+def checksums_in_json(tree: Any) -> list[int]:
+    """The checksums of a tree as JSON can hold them.
+
+    Args:
+      tree: of arrays, however they are sharded.
+
+    Returns:
+      An integer for every array.
+    """
+    return np.asarray(_compiled(tree)).tolist()
 
 
 def _checksum(leaf: jax.Array) -> jax.Array:

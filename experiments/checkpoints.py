@@ -8,24 +8,28 @@ are kept, and that of the best epoch.
 What can be damaged after it was written is recognised by checksums, and then the
 checkpoint before it is taken. What was being written when the process died is left out,
 and removed when the folder is opened next.
+
+Nothing in a checkpoint depends on how many processes or devices wrote it, so that other
+numbers of them can go on from it.
 """
 
 import gc
+import json
 import operator
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from experiments._checksums import checksum_of_json, checksums_of
-from experiments._quiet_storage import QuietStorage
+from experiments._checkpoint_reading import read_checkpoint
+from experiments._checksums import checksum_of_json, checksums_in_json
+from experiments._quiet_storage import NO_SPACE, QuietStorage, reason_of
 from experiments.errors import ExperimentError
 
 
@@ -64,11 +68,14 @@ class Checkpoints:
             ),
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
+            # else what waits for a folder that cannot be made waits for minutes
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
         try:
             if not read_only:
                 self._folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self._folder, options=options)
+            self._opened = os.stat(self._folder)
         except OSError as error:
             self._quiet.end()
             raise self._failed("opened", error) from error
@@ -77,13 +84,15 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
+        failed = kind is not None
         try:
             self._manager.close()  # waits for what is being written
         except Exception as error:
+            failed = True
             if kind is None:  # else what stopped the run is said, not what came of it
                 raise self._failed("written", error) from error
         finally:
-            self._quiet.end()
+            self._quiet.end(failed=failed)
 
     @property
     def latest(self) -> int | None:
@@ -111,15 +120,18 @@ class Checkpoints:
           The training, and the number of updates it has behind it.
 
         Raises:
-          ExperimentError: if there are checkpoints and none can be read.
+          ExperimentError: if there are checkpoints and none can be read, or the
+            position in the batches is none that can be saved.
         """
+        if batches is not None:
+            _position(batches)
         steps = sorted(self._manager.all_steps(), reverse=True)
         failed: dict[int, str] = {}
         for step in steps:
             try:
                 found = self._read(step, training, batches)
             except Exception as error:  # storage raises what its parts raise
-                failed[step] = _reason(error)
+                failed[step] = reason_of(error)
                 del error
                 gc.collect()  # reads given up, which complain as they go
                 continue
@@ -130,7 +142,7 @@ class Checkpoints:
                     file=sys.stderr,
                 )
                 if not self._read_only:  # its step will be saved again
-                    self._manager.delete(bad)
+                    self._delete(bad)
             return found, step
         if failed:
             reasons = "; ".join(f"step {step}: {why}" for step, why in failed.items())
@@ -141,29 +153,20 @@ class Checkpoints:
         return training, 0
 
     def _read(self, step: int, training: Any, batches: Iterator[Any] | None) -> Any:
-        wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, training)
-        items: dict[str, Any] = {
-            "training": ocp.args.StandardRestore(wanted),
-            "record": ocp.args.JsonRestore(),
-        }
+        found, record = read_checkpoint(self._folder / str(step), training)
         if batches is not None:
-            items["batches"] = grain.checkpoint.CheckpointRestore(batches)
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        record = restored["record"]
-        content = {name: record[name] for name in record if name != "checksum"}
-        if checksum_of_json(content) != record["checksum"]:
-            raise ValueError("its record is damaged")
-        found = np.asarray(_checksums(restored["training"])).tolist()
-        if found != record["arrays"]:
-            paths = [path for path, _ in jax.tree.leaves_with_path(training)]
-            differ = zip(paths, found, record["arrays"], strict=True)
-            names = [jax.tree_util.keystr(path) for path, a, b in differ if a != b]
-            raise ValueError(f"the array {names[0].lstrip('.')} is damaged")
-        if batches is not None and _position(batches) != record["batches"]:
-            raise ValueError("the position in the data is damaged")
+            batches.set_state(  # pyright: ignore[reportAttributeAccessIssue]
+                record["position"]
+            )
         self.scores = [(at, score) for at, score in record["scores"]]
         self.best = record["best"]
-        return restored["training"]
+        return found
+
+    def _delete(self, step: int) -> None:
+        try:
+            self._manager.delete(step)
+        except OSError as error:
+            raise self._failed("removed", error) from error
 
     def due(self, step: int) -> bool:
         """Whether ``step`` is one to save at."""
@@ -205,6 +208,8 @@ class Checkpoints:
         Raises:
           ExperimentError: if this or the save before it fails, for want of space.
         """
+        if self._is_gone():  # Orbax would make it again
+            raise self._failed("written", FileNotFoundError())
         if jax.default_backend() == "cpu":
             # Elsewhere Orbax has its copy when it returns; here it would read the
             # buffers that the next step is donated.
@@ -212,13 +217,12 @@ class Checkpoints:
         record = {
             "scores": self.scores,
             "best": self.best,
-            "arrays": np.asarray(_checksums(training)).tolist(),
-            "batches": _position(batches),
+            "arrays": checksums_in_json(training),
+            "position": _position(batches),
         }
         record["checksum"] = checksum_of_json(record)
         items = ocp.args.Composite(
             training=ocp.args.StandardSave(training),
-            batches=grain.checkpoint.CheckpointSave(batches),
             record=ocp.args.JsonSave(record),
         )
         try:
@@ -247,10 +251,24 @@ class Checkpoints:
         except Exception as error:
             raise self._failed("written", error) from error
 
+    def _is_gone(self) -> bool:
+        """Whether the folder is not the one that was opened."""
+        try:
+            return not os.path.samestat(os.stat(self._folder), self._opened)
+        except OSError:
+            return True
+
     def _failed(self, done: str, error: Exception) -> ExperimentError:
+        if done == "written" and self._is_gone():
+            return ExperimentError(
+                f"{self._folder} was removed or moved during the run; put it back and "
+                "go on with --resume, or begin anew"
+            )
+        reason = reason_of(error)
+        once = "there is room" if reason == NO_SPACE else "it can be"
         return ExperimentError(
-            f"a checkpoint in {self._folder} could not be {done} ({_reason(error)}); "
-            "those before it are unharmed: go on with --resume once there is room"
+            f"a checkpoint in {self._folder} could not be {done} ({reason}); those "
+            f"before it are unharmed: go on with --resume once {once}"
         )
 
 
@@ -259,26 +277,19 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-_checksums = jax.jit(checksums_of)
-
-
-def _position(batches: Iterator[Any]) -> int:
+def _position(batches: Iterator[Any]) -> Any:
+    """Where an iterator is; JSON, and the same in every process."""
     state = batches.get_state()  # pyright: ignore[reportAttributeAccessIssue]
-    return checksum_of_json(state)
-
-
-def _reason(error: BaseException) -> str:
-    """One short line of an error that may have many."""
-    text = str(error)
-    if "No space left on device" in text:
-        return "no space left on device"
-    if isinstance(error, KeyError):
-        return f"an entry is missing: {text}"
-    line = text.split("\n")[0].split(". See full")[0].strip() or type(error).__name__
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
-
-
-_LONGEST = 120
+    try:
+        kept = json.loads(json.dumps(state)) == state
+    except (TypeError, ValueError):
+        kept = False
+    if not kept:
+        raise ExperimentError(
+            f"the state of {type(batches).__name__} must be what JSON can hold, for a "
+            f"checkpoint to keep it, got {state!r}"
+        )
+    return state
 
 
 class _Best(policies.PreservationPolicy):

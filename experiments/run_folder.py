@@ -1,18 +1,17 @@
 """The folder of a run: what was asked for, what was measured, and resuming it."""
 
-import contextlib
-import csv
 import dataclasses
 import datetime
-import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from experiments import environment
+from experiments.csv_files import read_csv
+from experiments.csv_files import write_csv as write_csv
 from experiments.errors import ExperimentError
-from experiments.files import json_line, read_json_lines, write_atomically
+from experiments.files import json_line, on_disk, read_json_lines, write_atomically
 
 ROOT = Path("runs")
 
@@ -155,8 +154,7 @@ class RunFolder:
             "versions": environment.versions(),
         }
         text = json.dumps(description, indent=2) + "\n"
-        with _on_disk(path / "config.json"):
-            write_atomically(path / "config.json", text)
+        write_atomically(path / "config.json", text, _RESUME)
         return folder
 
     def _check_same(self, command: str, task: str, fields: dict[str, Any]) -> None:
@@ -181,13 +179,18 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of ``metrics.jsonl``."""
+        """The rows of ``metrics.jsonl``, without a torn last line.
+
+        Raises:
+          ExperimentError: if another line is damaged.
+        """
         return read_json_lines(self._metrics)
 
     def log(self, row: dict[str, Any]) -> None:
         """Appends a row to ``metrics.jsonl``."""
+        self._check_there()
         with (
-            _on_disk(self._metrics),
+            on_disk(self._metrics, _RESUME),
             open(self._metrics, "a", encoding="utf-8") as file,
         ):
             file.write(json_line(row))
@@ -195,55 +198,40 @@ class RunFolder:
     def keep_rows(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Drops rows of ``metrics.jsonl``, and a torn last line, all at once."""
         kept = [json_line(row) for row in self.rows() if wanted(row)]
-        with _on_disk(self._metrics):
-            write_atomically(self._metrics, "".join(kept))
+        write_atomically(self._metrics, "".join(kept), _RESUME)
 
     def results(self) -> list[dict[str, Any]]:
-        """The rows of ``results.csv``; numbers as numbers, empty cells as None."""
+        """The rows of ``results.csv``; numbers as numbers, empty cells as None.
+
+        Raises:
+          ExperimentError: if the file is damaged: it is always written whole.
+        """
         path = self.path / "results.csv"
         if not path.exists():
             return []
-        with open(path, newline="", encoding="utf-8") as file:
-            return [
-                {name: _from_cell(name, cell) for name, cell in row.items()}
-                for row in csv.DictReader(file)
-            ]
+        return [
+            {name: _from_cell(name, cell) for name, cell in row.items()}
+            for row in read_csv(path)
+        ]
 
     def add_result(self, result: dict[str, Any]) -> None:
         """Adds the row of a finished run to ``results.csv``."""
+        self._check_there()
         versions = json.dumps(environment.versions(), sort_keys=True)
         row = {**result, "commit": environment.commit(), "versions": versions}
         path = self.path / "results.csv"
-        with _on_disk(path):
-            write_csv(path, self.columns, [*self.results(), row])
+        write_csv(path, self.columns, [*self.results(), row], _RESUME)
+
+    def _check_there(self) -> None:
+        """Checkpoints make a folder again that was removed, with nothing in it."""
+        if not (self.path / "config.json").exists():
+            raise ExperimentError(
+                f"{self.path} was removed or moved during the run; put it back and go "
+                "on with --resume, or begin anew"
+            )
 
 
-@contextlib.contextmanager
-def _on_disk(path: Path) -> Iterator[None]:
-    """Says on one line which file could not be written, for want of space for one."""
-    try:
-        yield
-    except OSError as error:
-        raise ExperimentError(
-            f"cannot write {path} ({(error.strerror or str(error)).lower()}); what was "
-            "written before is unharmed: go on with --resume"
-        ) from error
-
-
-def write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    """Writes a table atomically; None becomes an empty cell.
-
-    Args:
-      path: where to.
-      columns: the header; every row has these keys.
-      rows: the rows.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue())
-
+_RESUME = "what was written before is unharmed: go on with --resume"
 
 _TEXT = {"optimizer", "dataset", "model", "commit", "versions", "config"}
 

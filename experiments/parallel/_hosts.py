@@ -1,5 +1,6 @@
 """Several processes that train together: how they meet, and who of them writes."""
 
+import atexit
 import contextlib
 import dataclasses
 import os
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 
 from experiments.errors import ExperimentError
 from experiments.parallel._placement import Placement, Shard, place_over
@@ -118,12 +120,46 @@ def is_leader() -> bool:
 
 @contextlib.contextmanager
 def leader_alone_prints() -> Iterator[None]:
-    """Within it, what other processes than the first print is dropped."""
-    if is_leader():
-        yield
-        return
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
+    """Within it, what other processes than the first print is dropped.
+
+    A process that leaves it by an error ends even where the others do not, which wait
+    for it in a computation: they are then ended by JAX, which says that another task
+    died.
+    """
+    try:
+        if is_leader():
+            yield
+            return
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
+    except BaseException as error:
+        if jax.process_count() > 1:
+            atexit.register(_leave, _status(error))
+        raise
+
+
+def _status(error: BaseException) -> int:
+    """The exit status of a process that an error ends."""
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return 2 if isinstance(error, ExperimentError) else 1
+
+
+def _leave(status: int) -> None:
+    """Ends this process, of which the others may not know that it failed.
+
+    Before JAX's own end, which waits for them for five minutes and then aborts.
+    """
+    try:
+        multihost.get_barrier_sync_fn()(key="leave", timeout_ms=int(1000 * _PATIENCE))
+    except Exception:  # they are elsewhere, or have ended
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+_PATIENCE = 5.0
+"""Seconds in which processes that fail for the same reason all notice it."""
 
 
 def prepare_folder(

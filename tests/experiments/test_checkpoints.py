@@ -17,6 +17,7 @@ from experiments._checksums import checksums_of
 from experiments.checkpoints import Checkpoints
 from experiments.data._pipeline import Batches
 from experiments.errors import ExperimentError
+from experiments.parallel import place_over
 
 RESUME = "those before it are unharmed: go on with --resume"
 
@@ -124,7 +125,7 @@ def flip_a_bit(path):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, os.remove])
-@pytest.mark.parametrize("part", ["training", "batches/process_*.json", "record/meta*"])
+@pytest.mark.parametrize("part", ["training", "record/meta*"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tmp_path, capfd, damage, part
 ):
@@ -153,11 +154,29 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 
 def test_a_position_that_is_another_one_is_noticed(tmp_path, capfd):
     written(tmp_path)
-    (file,) = (tmp_path / "10" / "batches").glob("process_*.json")
-    file.write_text(file.read_text().replace("10", "11"))
+    file = tmp_path / "10" / "record" / "metadata"
+    before = file.read_text()
+    file.write_text(before.replace('"step": 10', '"step": 11'))
+    assert file.read_text() != before
     with Checkpoints(tmp_path, every=5) as checkpoints:
         assert checkpoints.restore(training(0), numbers())[1] == 5
-    assert "the position in the data is damaged" in capfd.readouterr().err
+    assert "its record is damaged" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("state", [{"step": np.int64(3)}, {"order": (1, 2)}, {3: "x"}])
+def test_a_position_that_json_would_change_is_refused_at_the_start(tmp_path, state):
+    class Other(Batches):
+        def get_state(self):
+            return state
+
+    batches = Other(lambda step: step, 100)
+    message = r"the state of Other must be what JSON can hold, .*, got \{"
+    with Checkpoints(tmp_path, every=5) as checkpoints:
+        with pytest.raises(ExperimentError, match=message):
+            checkpoints.restore(training(0), batches)
+        with pytest.raises(ExperimentError, match=message):
+            checkpoints.save(5, training(5), batches)
+    assert steps_in(tmp_path) == []
 
 
 def test_if_none_can_be_read_nothing_is_removed(tmp_path):
@@ -221,24 +240,47 @@ def test_a_full_disk_is_one_line_and_harms_nothing(small_disk, capfd):
     assert steps_in(small_disk) == [5, 10]
 
 
-def test_sharded_or_not_it_is_the_same_checkpoint(tmp_path):
-    mesh = jax.sharding.Mesh(jax.devices(), "data")
-    over, each = (
-        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
-        for axes in (("data",), ())
-    )
-    whole = training(5)
-    sharded = jax.device_put(whole, each)
-    sharded = sharded.replace(weights=jax.device_put(whole.weights, over))
-    assert len(sharded.weights.sharding.device_set) == 8
-    for name, saved, other in (("a", sharded, whole), ("b", whole, sharded)):
-        with Checkpoints(tmp_path / name, every=5) as checkpoints:
-            checkpoints.save(5, saved, at(5))
-        for start in (saved, other):
-            with Checkpoints(tmp_path / name, every=5) as checkpoints:
-                found, _ = checkpoints.restore(start, numbers())
-            assert_same(found, whole)
-            assert found.weights.sharding == start.weights.sharding
+PLACES = [(1, "replicated"), (4, "replicated"), (4, "full"), (8, "full")]
+
+
+@pytest.mark.parametrize("saved", range(len(PLACES)))
+def test_other_devices_and_shardings_find_the_same(tmp_path, saved):
+    """As one device, four or eight wrote it, whole on each or cut over them."""
+
+    def placed(number, seed):
+        placement = place_over(*PLACES[number])
+        whole = training(seed, 1024)  # the smallest that is cut
+        return whole if placement is None else placement.place(whole)
+
+    with Checkpoints(tmp_path, every=5) as checkpoints:
+        checkpoints.save(5, placed(saved, 5), at(5))
+    for other in range(len(PLACES)):
+        start, batches = placed(other, 0), numbers()
+        assert start.weights.sharding.is_fully_replicated == (
+            PLACES[other][1] == "replicated"
+        )
+        with Checkpoints(tmp_path, every=5, read_only=True) as checkpoints:
+            found, step = checkpoints.restore(start, batches)
+        assert (step, next(batches)) == (5, 5)
+        assert_same(found, training(5, 1024))
+        for leaf, expected in zip(
+            jax.tree.leaves(found), jax.tree.leaves(start), strict=True
+        ):
+            assert leaf.sharding == expected.sharding
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_that_went_away_is_not_made_again(tmp_path, again):
+    folder = written(tmp_path / "run")
+    with Checkpoints(folder, every=5) as checkpoints:
+        folder.rename(tmp_path / "elsewhere")
+        if again:
+            folder.mkdir()
+        with pytest.raises(ExperimentError, match="run was removed or moved during"):
+            checkpoints.save(15, training(15), at(15))
+    assert folder.exists() == again
+    assert not again or not list(folder.iterdir())
+    assert steps_in(tmp_path / "elsewhere") == [5, 10]
 
 
 def test_a_failing_disk_is_one_line(tmp_path, monkeypatch):

@@ -209,3 +209,33 @@ def test_a_folder_of_another_command(tmp_path, capsys):
     RunFolder.prepare(tmp_path / "run", "theory", CompareConfig(), resume=False)
     assert main(["report", str(tmp_path / "run")]) == 2
     assert "was made by theory; report takes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limited", ["test_accuracy.png", "report.html"])
+def test_a_file_there_is_no_room_for_is_named_and_harms_nothing(
+    folder, capsys, limited
+):
+    """The system lets no file of this process become as large as that one."""
+    resource = pytest.importorskip("resource")
+    report.write(folder)
+    before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
+    folder.add_result(result_row("sgd", 2, 0.99))
+    before.pop("results.csv")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before[limited]) // 2, limits[1]))
+    try:
+        code = main(["report", str(folder.path)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    path = folder.path / limited
+    assert code == 2
+    assert capsys.readouterr().err == (
+        f"error: cannot write {path} (file too large); what stood there before is "
+        "unharmed\n"
+    )
+    after = {path.name: path.read_bytes() for path in folder.path.iterdir()}
+    after.pop("results.csv")
+    assert after.keys() == before.keys()  # no temporary file is left
+    assert after[limited] == before[limited]
+    if limited == "report.html":
+        assert after["test_accuracy.png"] != before["test_accuracy.png"]

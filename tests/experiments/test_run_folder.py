@@ -1,7 +1,9 @@
 """Run folders: never overwritten, resumed only as they were made."""
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from experiments.configs.p0.digits import CompareConfig
 from experiments.errors import ExperimentError
 from experiments.files import read_json_lines, write_atomically
-from experiments.run_folder import RunFolder
+from experiments.run_folder import RESULT_COLUMNS, RunFolder
 
 CONFIG = CompareConfig(seeds=(0,))
 
@@ -82,13 +84,63 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     write_atomically(target, "old")
 
     def fail(*_):
-        raise OSError("disk full")
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    message = rf"cannot write {target} \(disk quota exceeded\); .* is unharmed"
+    with pytest.raises(ExperimentError, match=message):
         write_atomically(target, b"new")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(ExperimentError, match=r"directory\); the folder is not there"):
+        write_atomically(tmp_path / "gone" / "file", "new")
+
+
+@pytest.mark.parametrize("damaged", [b'{"step": 1', b"\xff\xfe", b"\0\0", b"7"])
+def test_a_damaged_line_among_rows_is_named(tmp_path, damaged):
+    folder = prepare(tmp_path / "run")
+    path = folder.path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 5}\n' + damaged + b'\n{"step": 15}\n')
+    before = path.read_bytes()
+    for read in (folder.rows, lambda: folder.keep_rows(bool)):
+        with pytest.raises(ExperimentError, match=rf"line 2 of {path} is damaged"):
+            read()
+    assert path.read_bytes() == before
+
+
+def result(seed):
+    row = dict.fromkeys(RESULT_COLUMNS)
+    return row | {"optimizer": "sgd", "seed": seed, "config": '{"a": "b, c"}'}
+
+
+def test_a_table_of_results_that_is_not_whole_is_no_table(tmp_path):
+    folder = prepare(tmp_path / "run")
+    for seed in (0, 1):
+        folder.add_result(result(seed))
+    path = folder.path / "results.csv"
+    whole = path.read_bytes()
+    assert [row["seed"] for row in folder.results()] == [0, 1]
+    torn = [whole[:cut] for cut in range(0, len(whole), 7)]
+    torn = [text for text in torn if text.count(b"\n") < 2 or text[-1:] != b"\n"]
+    assert len(torn) > 50
+    for text in [*torn, whole.replace(b",,", b",", 1), whole + b"\xff\n"]:
+        path.write_bytes(text)
+        for read in (folder.results, lambda: folder.add_result(result(2))):
+            with pytest.raises(ExperimentError, match=rf"^{path} is damaged, .*$"):
+                read()
+        assert path.read_bytes() == text
+    path.write_bytes(whole + b"\n")  # an editor's
+    assert [row["seed"] for row in folder.results()] == [0, 1]
+
+
+def test_a_folder_that_went_away_in_mid_run_is_said_to_have(tmp_path):
+    folder = prepare(tmp_path / "run")
+    folder.path.rename(tmp_path / "elsewhere")
+    folder.path.mkdir()  # as what writes checkpoints would
+    for write in (folder.log, folder.add_result):
+        with pytest.raises(ExperimentError, match="run was removed or moved during"):
+            write(result(0))
+    assert list(folder.path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")

@@ -20,6 +20,14 @@ from optax_ia import registry
 QUICK = ["--repeats", "2", "--compile-repeats", "1", "--block-seconds", "0.001"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def caches_stay():
+    """As nobody asks how long compiling takes: emptying those of all tests is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "clear_caches", lambda: None)
+        yield
+
+
 def read(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))

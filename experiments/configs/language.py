@@ -71,7 +71,7 @@ class LanguageTask:
     """Of sgd, swa, sam and sgdp, which AWD-LSTM's code leaves out; None: 0.9."""
     partial: float | None = 0.2
     """Padam's and GadamX's power p (P0 B.3: 0.2); None: the registry's."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bf16"] = "float32"
     """What the network computes in; parameters and optimiser are float32."""
     label_smoothing: float = 0.0
     """Share of each target that is spread over all words, in the training loss alone;

@@ -35,6 +35,6 @@ def model_of(config: LanguageTask, vocab_size: int) -> nn.Module:
     """The network of a task."""
     given = {name: getattr(config, name) for name in _MODEL_FIELDS}
     options = {name: value for name, value in given.items() if value is not None}
-    if config.precision == "bfloat16":
+    if config.precision == "bf16":
         options["dtype"] = jnp.bfloat16
     return _shared_model(config.model, vocab_size=vocab_size, **options)

@@ -186,7 +186,7 @@ def test_smoothed_targets_are_trained_on_and_perplexities_are_without(corpus):
 
 def test_bfloat16_computes_in_it_and_keeps_float32(corpus, plain):
     exact, rows, _ = plain
-    config = dataclasses.replace(PLAIN, precision="bfloat16")
+    config = dataclasses.replace(PLAIN, precision="bf16")
     training, found, _ = trained(config, corpus, steps=8)
     dtypes, expected = (
         [leaf.dtype for leaf in jax.tree.leaves(each.state)]

@@ -1,7 +1,6 @@
 """Ten float64 steps of Shampoo against its transcription, tensors of order 0 to 4."""
 
 import functools
-import inspect
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import pytest
 from optax_ia.second_order._shampoo import scale_by_shampoo, shampoo
 from tests.reference import shampoo as reference
 from tests.reference.problem import assert_close, constant
+from tests.second_order.shampoo_numbers import split
 
 STEPS = 10
 RATE = 0.05
@@ -40,16 +40,6 @@ def expected(rate=RATE, **options):
     }
 
 
-DEFAULTS = {
-    name: inspect.signature(scale_by_shampoo).parameters[name].default
-    for name in (
-        *("eps", "precondition_every", "statistics_every", "start"),
-        *("grafting_decay", "grafting_eps"),
-    )
-}
-"""Of the options that are numbers, and so arguments of a compiled step."""
-
-
 def rule(**options):
     return optax.chain(scale_by_shampoo(**options), optax.scale(-RATE))
 
@@ -68,10 +58,7 @@ def step(make, choices, numbers, params, state, t):
 
 def found(make=rule, **options):
     """The iterates; options that differ in numbers alone share a program."""
-    numbers = {name: options.get(name, value) for name, value in DEFAULTS.items()}
-    if "decay" in options:
-        numbers["decay"] = options["decay"]
-    choices = tuple(item for item in options.items() if item[0] not in numbers)
+    numbers, choices = split(options)
     params = jax.tree.map(jnp.asarray, PARAMS)
     state = make(**options).init(params)
     iterates = {name: [] for name in params}

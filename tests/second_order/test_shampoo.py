@@ -1,5 +1,7 @@
 """What Shampoo's options promise, and what it does with difficult numbers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 
 from optax_ia.second_order._shampoo import scale_by_shampoo, shampoo
+from tests.second_order.shampoo_numbers import split
 
 RNG = np.random.default_rng(0)
 SHAPES = {"kernel": (3, 3, 4, 10), "matrix": (12, 7), "bias": (10,), "scale": ()}
@@ -20,58 +23,70 @@ def tree(seed=0, dtype=jnp.float32, scale=1.0):
 
 
 def norms(updates):
-    return {n: float(jnp.linalg.norm(jnp.ravel(u))) for n, u in updates.items()}
+    return {n: float(np.linalg.norm(np.ravel(u))) for n, u in updates.items()}
 
 
-def states(tx, gradients):
-    """The states after each of several gradients, and the updates."""
-    update = jax.jit(tx.update)
-    state = tx.init(gradients[0])
+@functools.partial(jax.jit, static_argnames=("make", "choices"))
+def update(make, choices, numbers, grads, state):
+    return make(**dict(choices), **numbers).update(grads, state, grads)
+
+
+def states(gradients, make=scale_by_shampoo, **options):
+    """The updates and states after each of several gradients.
+
+    Options that differ in numbers alone share a program.
+    """
+    numbers, choices = {}, tuple(options.items())
+    if make is scale_by_shampoo:
+        numbers, choices = split(options)
+    state = make(**options).init(gradients[0])
     every = []
     for grads in gradients:
-        updates, state = update(grads, state, grads)
+        updates, state = update(make, choices, numbers, grads, state)
         every.append((updates, state))
     return every
 
 
 @pytest.mark.parametrize(
-    "tx",
+    "options",
     [
-        scale_by_shampoo(),
-        scale_by_shampoo(decay=0.999),
-        scale_by_shampoo(start=5),
-        scale_by_shampoo(block_size=4, precondition_every=100),
-        shampoo(0.1, weight_decay=0.0),
+        {},
+        {"decay": 0.999},
+        {"start": 5},
+        {"block_size": 6, "precondition_every": 100},
+        {"make": shampoo, "weight_decay": 0.0},
     ],
 )
-def test_the_first_step_moves_downhill(tx):
-    ((updates, _),) = states(tx, [tree()])
-    sign = -1 if "ShampooState" not in type(tx.init(tree())).__name__ else 1
+def test_the_first_step_moves_downhill(options):
+    ((updates, _),) = states([tree()], **options)
+    sign = -1 if "make" in options else 1
     for name, g in tree().items():
-        assert sign * jnp.vdot(updates[name], g) > 0
+        assert sign * np.vdot(updates[name], g) > 0
 
 
 def test_the_first_step_of_an_average_has_the_size_of_later_ones():
     """The same gradient over and over gives the same update over and over."""
-    tx = scale_by_shampoo(decay=0.99)
-    first, *_, last = (norms(u) for u, _ in states(tx, [tree()] * 5))
+    first, *_, last = (norms(u) for u, _ in states([tree()] * 5, decay=0.99))
     for name, size in first.items():
         assert size == pytest.approx(last[name], rel=1e-4)
 
 
 def test_before_the_start_the_direction_is_the_gradients():
-    tx = scale_by_shampoo(decay=0.9, start=3, precondition_every=2, grafting="rmsprop")
-    every = states(tx, [tree(i) for i in range(5)])
+    gradients = [tree(i) for i in range(5)]
+    every = states(gradients, start=3, precondition_every=2, grafting="rmsprop")
     for i, (updates, _) in enumerate(every):
-        g, u = tree(i)["matrix"], updates["matrix"]
-        cosine = jnp.vdot(g, u) / jnp.linalg.norm(g) / jnp.linalg.norm(u)
+        g, u = np.asarray(tree(i)["matrix"]), np.asarray(updates["matrix"])
+        cosine = np.vdot(g, u) / np.linalg.norm(g) / np.linalg.norm(u)
         assert (cosine > 0.9999) == (i < 2)
 
 
 def test_roots_and_statistics_change_when_they_are_due():
-    tx = scale_by_shampoo(decay=0.9, start=2, precondition_every=3, statistics_every=2)
     gradients = [tree(i) for i in range(8)]
-    every = [(None, tx.init(gradients[0])), *states(tx, gradients)]
+    periods = {"start": 2, "precondition_every": 3, "statistics_every": 2}
+    every = [
+        (None, scale_by_shampoo().init(gradients[0])),
+        *states(gradients, decay=0.9, **periods),
+    ]
     changed = {"statistics": [], "roots": []}
     for t in range(1, len(every)):
         for field, steps in changed.items():
@@ -82,6 +97,7 @@ def test_roots_and_statistics_change_when_they_are_due():
     assert changed == {"statistics": [1, 3, 5, 7], "roots": [2, 5, 8]}
 
 
+PIECES = {"block_size": 4, "merge_axes": True}
 GRAFTED = {
     "sgd": optax.identity(),
     "adagrad": optax.scale_by_rss(initial_accumulator_value=0.0, eps=0.0),
@@ -91,14 +107,19 @@ GRAFTED = {
 }
 
 
-@pytest.mark.parametrize("method", GRAFTED)
-@pytest.mark.parametrize("options", [{}, {"block_size": 4, "merge_axes": True}])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        *((method, {}) for method in GRAFTED),
+        ("rmsprop", PIECES),
+        *(pytest.param(m, PIECES, marks=pytest.mark.slow) for m in ("sgd", "adagrad")),
+    ],
+)
 def test_each_tensor_takes_the_size_of_the_grafted_step(method, options):
     gradients = [tree(i, scale=10.0**-i) for i in range(4)]
-    tx = scale_by_shampoo(grafting=method, grafting_decay=0.9, **options)
-    found = states(tx, gradients)
+    found = states(gradients, grafting=method, grafting_decay=0.9, **options)
     for (updates, _), (other, _) in zip(
-        found, states(GRAFTED[method], gradients), strict=True
+        found, states(gradients, lambda: GRAFTED[method]), strict=True
     ):
         sizes = norms(other)
         for name, size in norms(updates).items():
@@ -111,7 +132,11 @@ def test_each_tensor_takes_the_size_of_the_grafted_step(method, options):
 @pytest.mark.parametrize("tx", [scale_by_shampoo(grafting="adagrad"), shampoo()])
 def test_dtypes(tx, dtype):
     wide = jnp.promote_types(dtype, jnp.float32)
-    for updates, state in states(tx, [tree(i, dtype) for i in range(2)]):
+    grads = tree(0, dtype)
+    first = jax.eval_shape(tx.init, grads)
+    second = jax.eval_shape(tx.update, grads, first, grads)
+    third = jax.eval_shape(tx.update, grads, second[1], grads)
+    for updates, state in (second, third):
         assert {u.dtype for u in jax.tree.leaves(updates)} == {jnp.dtype(dtype)}
         own = state if hasattr(state, "stacks") else state[0]
         assert {leaf.dtype for leaf in jax.tree.leaves(own.stacks)} == {wide}
@@ -120,10 +145,11 @@ def test_dtypes(tx, dtype):
 def test_bfloat16_statistics_are_those_of_float32():
     """At a decay that bfloat16 could not resolve."""
     exact = [tree(i, jnp.bfloat16) for i in range(20)]
-    tx = scale_by_shampoo(decay=0.999)
-    narrow = [stack.statistics for stack in states(tx, exact)[-1][1].stacks]
     wider = [optax.tree.cast(grads, jnp.float32) for grads in exact]
-    wide = [stack.statistics for stack in states(tx, wider)[-1][1].stacks]
+    narrow, wide = (
+        [stack.statistics for stack in states(gradients, decay=0.999)[-1][1].stacks]
+        for gradients in (exact, wider)
+    )
     for a, b in zip(jax.tree.leaves(narrow), jax.tree.leaves(wide), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
@@ -136,12 +162,12 @@ def test_ill_conditioned_statistics_are_safe(eps, relative_eps, decay):
     left, _ = np.linalg.qr(RNG.normal(size=(12, 12)))
     right, _ = np.linalg.qr(RNG.normal(size=(12, 12)))
     g = jnp.asarray((left * 10.0 ** -np.arange(12)) @ right, jnp.float32)
-    tx = scale_by_shampoo(eps, decay=decay, relative_eps=relative_eps)
     gradients = [jnp.zeros_like(g), 1e3 * g, 1e3 * g, jnp.zeros_like(g), g.T]
-    for updates, state in states(tx, gradients):
-        assert jnp.isfinite(updates).all()
-        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-        assert (jnp.linalg.eigvalsh(state.stacks[0].roots[0][0]) > 0).all()
+    options = {"eps": eps, "decay": decay, "relative_eps": relative_eps}
+    for updates, state in states(gradients, **options):
+        assert np.isfinite(updates).all()
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+        assert (np.linalg.eigvalsh(state.stacks[0].roots[0][0]) > 0).all()
 
 
 def test_statistics_of_zeros():
@@ -152,45 +178,47 @@ def test_statistics_of_zeros():
         (0.0, False, 1.0),
         (1e-4, True, 1.0),
     ):
-        tx = scale_by_shampoo(eps, relative_eps=relative)
-        ((updates, state),) = states(tx, [grads])
-        assert not updates["w"].any()
+        ((updates, state),) = states([grads], eps=eps, relative_eps=relative)
+        assert not np.asarray(updates["w"]).any()
         root = state.stacks[0].roots[0][0]
         np.testing.assert_allclose(root, expected * np.eye(3), rtol=1e-6)
+
+
+def poisoned_by(bad):
+    grads = tree(1)
+    grads["matrix"] = grads["matrix"].at[0, 0].set(bad)
+    return grads
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e25])
 @pytest.mark.parametrize("decay", [None, 0.9])
 def test_a_gradient_that_is_not_finite_stays_out_of_the_statistics(bad, decay):
     """Nor do squares that overflow; the other blocks take it in."""
-    tx = scale_by_shampoo(block_size=6, decay=decay)
-    poisoned = tree(1)
-    poisoned["matrix"] = poisoned["matrix"].at[0, 0].set(bad)
-    (_, first), (_, second) = states(tx, [tree(), poisoned])
+    gradients = [tree(), poisoned_by(bad)]
+    (_, first), (_, second) = states(gradients, block_size=6, decay=decay)
     changed = []
     for old, new in zip(first.stacks, second.stacks, strict=True):
         for a, b in zip(old.statistics, new.statistics, strict=True):
-            assert jnp.isfinite(b).all()
+            assert np.isfinite(b).all()
             changed += [not np.array_equal(x, y) for x, y in zip(a, b, strict=True)]
     assert changed.count(False) == 2  # both axes of one block
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("max_dim", [8192, 5])
+@pytest.mark.parametrize("max_dim", [None, 5])
 def test_a_root_that_is_not_finite_keeps_the_previous(bad, max_dim):
     """Block by block: the others go on."""
-    tx = scale_by_shampoo(block_size=6, max_dim=max_dim)
-    poisoned = tree(1)
-    poisoned["matrix"] = poisoned["matrix"].at[0, 0].set(bad)
-    (_, before), (_, after) = states(tx, [tree(), poisoned])
+    gradients = [tree(), poisoned_by(bad)]
+    options = {} if max_dim is None else {"max_dim": max_dim}
+    (_, before), (_, after) = states(gradients, block_size=6, **options)
     kept = []
     for old, new in zip(before.stacks, after.stacks, strict=True):
         for a, b in zip(old.roots, new.roots, strict=True):
-            assert jnp.isfinite(b).all()
+            assert np.isfinite(b).all()
             same = [np.array_equal(x, y) for x, y in zip(a, b, strict=True)]
             kept += [a.shape[1:]] * sum(same)
     # both axes of the one block that holds the bad number, or of all the matrix
-    assert sorted(kept) == ([(4, 4), (6, 6)] if max_dim == 8192 else [(7,), (12,)])
+    assert sorted(kept) == ([(4, 4), (6, 6)] if max_dim is None else [(7,), (12,)])
 
 
 @pytest.mark.parametrize(
@@ -219,19 +247,19 @@ def test_shapes_of_the_statistics(options, shapes):
 def test_padding_changes_nothing():
     """Seven rows in blocks of four: the last of three is as if it were alone."""
     gradients = [RNG.normal(size=(7, 4)) for _ in range(3)]
-    whole = states(scale_by_shampoo(block_size=4), list(map(jnp.asarray, gradients)))
+    whole = states(list(map(jnp.asarray, gradients)), block_size=4)
     for rows in (slice(0, 4), slice(4, 7)):
-        alone = states(scale_by_shampoo(), [jnp.asarray(g[rows]) for g in gradients])
+        alone = states([jnp.asarray(g[rows]) for g in gradients])
         for (got, _), (want, _) in zip(whole, alone, strict=True):
             np.testing.assert_allclose(got[rows], want, rtol=1e-10)
 
 
 def test_tensors_without_elements_pass():
     params = {"none": jnp.zeros((0, 3)), "some": jnp.ones((2, 3))}
-    for tx in (scale_by_shampoo(grafting="rmsprop"), shampoo()):
-        ((updates, _),) = states(tx, [params])
+    for options in ({"grafting": "rmsprop"}, {"make": shampoo}):
+        ((updates, _),) = states([params], **options)
         assert updates["none"].shape == (0, 3)
-        assert jnp.isfinite(updates["some"]).all()
+        assert np.isfinite(updates["some"]).all()
 
 
 @pytest.mark.parametrize(

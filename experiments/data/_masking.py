@@ -15,9 +15,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from experiments.data._batches import Batches, Put, check_share
 from experiments.data._bpe import BEGIN, END, MASK, PAD, SPECIAL_TOKENS
 from experiments.data._order import epoch_order
-from experiments.data._pipeline import Batches, check_share
 from experiments.errors import ExperimentError
 
 MASKED_SHARE = 0.15
@@ -165,7 +165,7 @@ class _Reader:
     ):
         self._sequences, self._vocab_size = sequences, vocab_size
         self._batch_size, self._seed = batch_size, seed
-        self.share = slice(0, batch_size)
+        self.share = np.arange(batch_size)
 
     def __call__(self, step: int) -> MaskedBatch:
         size = len(self._sequences)
@@ -186,7 +186,9 @@ def masked_batches(
     epochs: int,
     process_index: int = 0,
     process_count: int = 1,
+    parts: int = 1,
     threads: int = 1,
+    put: Put | None = None,
 ) -> Batches:
     """The training batches of all epochs, one after another.
 
@@ -201,7 +203,10 @@ def masked_batches(
       epochs: how many.
       process_index: this host's number.
       process_count: number of hosts, which share each batch evenly.
+      parts: small batches that each batch will be cut into; the hosts share each of
+        them, so that it is the same for any number of hosts.
       threads: that read ahead; 0 reads when asked.
+      put: moves this host's share of a batch to the devices, ahead of its use.
 
     Returns:
       An iterator of :class:`MaskedBatch`, whose state can be saved.
@@ -210,20 +215,25 @@ def masked_batches(
       ExperimentError: if a number is out of bounds.
     """
     check_share(batch_size, process_index, process_count)
+    if batch_size % (parts * process_count):
+        raise ExperimentError(
+            f"--batch-size must be a multiple of {parts * process_count} (--accumulate "
+            f"times hosts), got {batch_size}"
+        )
     if batch_size > len(sequences):
         raise ExperimentError(
             f"--batch-size must be at most {len(sequences)} (the training sequences), "
             f"got {batch_size}"
         )
     reader = _Reader(sequences, batch_size, seed, vocab_size)
-    share = batch_size // process_count
-    reader.share = slice(process_index * share, (process_index + 1) * share)
+    rows = np.arange(batch_size).reshape(parts, process_count, -1)
+    reader.share = rows[:, process_index].ravel()
     count = epochs * (len(sequences) // batch_size)
-    return Batches(reader, count, threads=threads)
+    return Batches(reader, count, threads=threads, put=put)
 
 
 def evaluation_batches(
-    sequences: np.ndarray, batch_size: int, *, vocab_size: int
+    sequences: np.ndarray, batch_size: int, *, vocab_size: int, multiple_of: int = 1
 ) -> list[MaskedBatch]:
     """Every sequence once, always masked the same, in batches of one size.
 
@@ -232,11 +242,13 @@ def evaluation_batches(
       batch_size: sequences a batch; the last one is filled up with padding, which
         weighs nothing.
       vocab_size: number of tokens.
+      multiple_of: of what the sequences of a batch are a multiple, such as the number
+        of devices that share it.
 
     Returns:
       The batches.
     """
-    size = min(batch_size, len(sequences))
+    size = -(-min(batch_size, len(sequences)) // multiple_of) * multiple_of
     batches = []
     for first in range(0, len(sequences), size):
         chosen = np.arange(first, min(first + size, len(sequences)))

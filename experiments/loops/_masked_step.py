@@ -1,28 +1,28 @@
-"""Masked language modelling: the network, its loss, one update and the scores."""
+"""Masked language modelling: the network, its loss and one update."""
 
+import contextlib
 import functools
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-import optax_ia
 from experiments.configs.p2.masked import MaskedConfig
 from experiments.data._masked_text import MaskedText
-from experiments.data._masking import MaskedBatch, evaluation_batches, masked_batches
+from experiments.data._masking import MaskedBatch, masked_batches
 from experiments.errors import ExperimentError
-from experiments.loops.engine import Row
+from experiments.loops._accumulate import Parts, gradient_norm
+from experiments.loops._image_data import share_of
+from experiments.loops._skip import add_metrics, skipping
+from experiments.parallel import Placement
 from optax_ia import models
 from optax_ia.flax import TrainState, build_train_step
 
 Totals = dict[str, jax.Array]
 
-_EVALUATION_BATCH = 64
 _TOTALS = ("loss", "masked_loss", "masked", "gradient_norm", "update_norm")
 
 
@@ -31,19 +31,37 @@ def inputs_of(batch: MaskedBatch) -> dict[str, Any]:
     return {"tokens": batch["tokens"], "positions": batch["positions"]}
 
 
-def masked_loss(logits: jax.Array, batch: MaskedBatch) -> tuple[jax.Array, Any]:
+def masked_loss(
+    logits: jax.Array, batch: MaskedBatch, *, label_smoothing: float = 0.0
+) -> tuple[jax.Array, Any]:
     """The mean cross entropy over the chosen tokens.
+
+    Small batches have different numbers of them. Each sum is divided by the mean of
+    these numbers, so that the mean of the losses is that of the whole batch.
 
     Args:
       logits: ``(batch, chosen, vocabulary)``, at the chosen positions.
-      batch: labels and weights.
+      batch: labels and weights; of a small batch "all_weights" too, those of all small
+        batches of the update.
+      label_smoothing: share of each label that is spread over all tokens.
 
     Returns:
-      The mean, and its numerator and denominator.
+      The mean, and numerator and denominator of the one without smoothing.
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
-    total, count = jnp.vdot(losses, batch["weights"]), jnp.sum(batch["weights"])
-    return total / jnp.maximum(count, 1), {"masked_loss": total, "masked": count}
+    labels, weights = batch["labels"], batch["weights"]
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    total, count = jnp.vdot(losses, weights), jnp.sum(weights)
+    lowered = total
+    if label_smoothing:
+        # The normaliser is the same for all tokens: what is left is their logits.
+        right = jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]
+        losses = losses + label_smoothing * (right - logits.mean(-1))
+        lowered = jnp.vdot(losses, weights)
+    every = batch.get("all_weights", (weights,))
+    if len(every) == 1:
+        return lowered / jnp.maximum(count, 1), {"masked_loss": total, "masked": count}
+    divisor = jnp.maximum(sum(map(jnp.sum, every)), 1) / len(every)
+    return lowered / divisor, {"masked_loss": total, "masked": count}
 
 
 @functools.cache
@@ -81,9 +99,9 @@ def model_of(config: MaskedConfig, vocab_size: int) -> tuple[nn.Module, Any]:
         "dropout": config.dropout,
         "attention_dropout": config.dropout,
         "remat": config.remat,
-        "dtype": None if config.dtype == "float32" else config.dtype,
+        "dtype": jnp.bfloat16 if config.precision == "bf16" else None,
     }
-    for size in ("hidden_size", "intermediate_size"):
+    for size in ("hidden_size", "intermediate_size", "num_layers"):
         if getattr(config, size) is not None:
             options[size] = getattr(config, size)
     try:
@@ -102,27 +120,81 @@ def init_params(model: nn.Module, key: jax.Array, batch: MaskedBatch) -> Any:
 
 
 @functools.cache
-def every_batch(data: MaskedText, batch_size: int) -> Callable[[], Iterable[Any]]:
-    """All training sequences, always in the same order and masked the same."""
-    return functools.partial(
-        masked_batches,
-        data.train,
-        batch_size,
-        vocab_size=data.vocab_size,
-        seed=0,
-        epochs=1,
-        threads=0,
-    )
+def beginning(
+    model: nn.Module,
+    apply_fn: Any,
+    tx: Any,
+    placement: Placement | None,
+    skipping_for: tuple[str, ...] | None = None,
+) -> Callable[[jax.Array, MaskedBatch], TrainState]:
+    """What makes a fresh state where it is to lie.
+
+    On several devices by one program: none of them ever holds more than its part.
+
+    Args:
+      model: the network.
+      apply_fn: its ``apply``.
+      tx: the optimiser.
+      placement: the devices; None for one.
+      skipping_for: what the optimiser needs, if updates that are not finite are to be
+        left out; else None.
+
+    Returns:
+      A function of the key and of a batch that tells shapes.
+    """
+
+    def begin(key: jax.Array, batch: MaskedBatch) -> TrainState:
+        params = init_params(model, key, batch)
+        state = TrainState.create(apply_fn=apply_fn, params=params, tx=tx)
+        return state if skipping_for is None else skipping(state, skipping_for)
+
+    if placement is None:
+        return begin
+
+    def begin_placed(key: jax.Array, batch: MaskedBatch) -> TrainState:
+        shapes = jax.eval_shape(begin, key, batch)
+        placed = jax.jit(begin, out_shardings=placement.shardings(shapes))
+        return placed(key, batch)
+
+    return begin_placed
 
 
 @functools.cache
-def masked_step(needs: tuple[str, ...], layers: Any, full_batches: Any) -> Any:
+def every_batch(
+    data: MaskedText, batch_size: int, placement: Placement | None = None
+) -> Callable[[], Iterable[Any]]:
+    """All training sequences, always in the same order and masked the same."""
+    index, count = share_of(placement)
+
+    def read() -> Iterator[Any]:
+        batches = masked_batches(
+            data.train,
+            batch_size,
+            vocab_size=data.vocab_size,
+            seed=0,
+            epochs=1,
+            process_index=index,
+            process_count=count,
+            threads=0,
+        )
+        with contextlib.closing(batches):
+            for batch in batches:
+                yield batch if placement is None else placement.share(batch)
+
+    return read
+
+
+@functools.cache
+def masked_step(
+    needs: tuple[str, ...], layers: Any, full_batches: Any, label_smoothing: float = 0.0
+) -> Any:
     """The step of all optimisers with the same needs, on the same data.
 
     Args:
       needs: the extra arguments that the optimiser needs.
       layers: those with Kronecker factors, for K-FAC; else None.
       full_batches: gives all training batches, for SVRG; else None.
+      label_smoothing: share of each label that is spread over all tokens.
 
     Returns:
       ``(state, batch, key)`` to state and metrics.
@@ -132,7 +204,7 @@ def masked_step(needs: tuple[str, ...], layers: Any, full_batches: Any) -> Any:
         kfac = {"layers": layers, "weights": lambda batch: batch["weights"]}
     return build_train_step(
         needs,
-        masked_loss,
+        functools.partial(masked_loss, label_smoothing=label_smoothing),
         inputs=inputs_of,
         full_batches=full_batches,
         kfac=kfac,
@@ -140,68 +212,54 @@ def masked_step(needs: tuple[str, ...], layers: Any, full_batches: Any) -> Any:
     )
 
 
-def zero_totals() -> Totals:
-    """The sums of an epoch at its start."""
-    return {name: jnp.zeros((), jnp.float32) for name in _TOTALS}
+def zero_totals(skip: bool = False) -> Totals:
+    """The sums of an epoch at its start; if wanted, the number of skipped updates."""
+    names = (*_TOTALS, "skipped") if skip else _TOTALS
+    return {name: jnp.zeros((), jnp.float32) for name in names}
+
+
+def take_step(
+    update: Callable[..., Any],
+    state: TrainState,
+    totals: Totals,
+    parts: Parts,
+    key: jax.Array,
+) -> tuple[TrainState, Totals]:
+    """One update from the small batches of a batch, most often one.
+
+    Args:
+      update: as :func:`masked_step` makes it.
+      state: donated; its optimiser updates at the last of the small batches.
+      totals: sums over the epoch so far, donated.
+      parts: the small batches.
+      key: the run's.
+
+    Returns:
+      The new state and the new sums: of the whole batch's loss, and of the norm of its
+      gradient.
+    """
+    if len(parts) == 1:
+        state, metrics = update(state, parts[0], key)
+        return state, _add(totals, metrics)
+    weights = tuple(part["weights"] for part in parts)
+    every = []
+    for part in parts:
+        state, metrics = update(state, part | {"all_weights": weights}, key)
+        every.append(metrics)
+    return state, _add_parts(totals, every, gradient_norm(state.opt_state))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def add_totals(totals: Totals, step: Totals) -> Totals:
-    """The sums of an epoch with those of one step; ``totals`` are donated."""
-    return {name: total + step[name] for name, total in totals.items()}
+def _add(totals: Totals, step: Totals) -> Totals:
+    return add_metrics(totals, step)
 
 
-@functools.partial(jax.jit, static_argnames="apply_fn")
-def _score(apply_fn: Callable[..., Any], params: Any, batch: MaskedBatch) -> jax.Array:
-    """Sums over the chosen tokens: of the loss, of right answers, and how many."""
-    logits = apply_fn({"params": params}, inputs_of(batch), train=False)
-    _, sums = masked_loss(logits, batch)
-    right = (logits.argmax(-1) == batch["labels"]).astype(jnp.float32)
-    return jnp.stack(
-        [sums["masked_loss"], jnp.vdot(right, batch["weights"]), sums["masked"]]
-    )
-
-
-@functools.cache
-def evaluation_of(data: MaskedText, split: str) -> list[MaskedBatch]:
-    """The batches of a part, always masked the same."""
-    sequences = getattr(data, split)
-    return evaluation_batches(sequences, _EVALUATION_BATCH, vocab_size=data.vocab_size)
-
-
-def perplexity(loss: float | None) -> float | None:
-    """The exponential of a mean cross entropy; infinite where it is too large."""
-    if loss is None:
-        return None
-    return math.exp(loss) if loss < 700 else math.inf
-
-
-def evaluate(state: TrainState, data: MaskedText, splits: tuple[str, ...]) -> Row:
-    """Loss, perplexity and accuracy on masked tokens, of iterate and average.
-
-    Args:
-      state: of a run.
-      data: the sequences.
-      splits: such as ``("validation",)``; always masked the same.
-
-    Returns:
-      Such as ``validation_perplexity`` and ``average_validation_loss``; None where
-      there is no average.
-    """
-    found = {"": state.params, "average_": None}
-    if optax_ia.diagnostics(state.opt_state).get("num_averaged", 0) > 0:
-        found["average_"] = state.averaged_variables()["params"]
-    row: Row = {}
-    for prefix, params in found.items():
-        for split in splits:
-            loss = accuracy = None
-            if params is not None:
-                sums = np.zeros(3)
-                for batch in evaluation_of(data, split):
-                    sums += np.asarray(_score(state.apply_fn, params, batch))
-                total, right, count = (float(number) for number in sums)
-                loss, accuracy = total / count, right / count
-            row[f"{prefix}{split}_loss"] = loss
-            row[f"{prefix}{split}_perplexity"] = perplexity(loss)
-            row[f"{prefix}{split}_accuracy"] = accuracy
-    return row
+@functools.partial(jax.jit, donate_argnums=0)
+def _add_parts(totals: Totals, every: list[Totals], norm: jax.Array) -> Totals:
+    sums: Totals = jax.tree.map(lambda *values: sum(values), *every)
+    seen = {
+        "loss": sums["loss"] / len(every),
+        "gradient_norm": norm,
+        "update_norm": every[-1]["update_norm"],  # the parameters move at the last
+    }
+    return add_metrics(totals, sums | seen)

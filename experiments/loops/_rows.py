@@ -34,15 +34,13 @@ def norms_and_diagnostics(means: dict[str, float], params: Any, opt_state: Any) 
 
 
 def _norm(params: Any) -> float:
-    """The norm of a tree, wherever it lies.
+    """The norm of a tree, wherever it lies, by one program.
 
-    Over several devices by one program. A program for each array, all of them sums over
-    the devices and none of them waiting for another, can wait for ever for threads of
-    this host on which the CPU's devices run.
+    A program for each array would take longer to compile. And over several devices they
+    would all be sums over the devices, none of them waiting for another: these can wait
+    for ever for threads of the host on which the CPU's devices run.
     """
-    arrays = [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array)]
-    alone = all(len(array.sharding.device_set) == 1 for array in arrays)
-    return float((optax.tree.norm if alone else jax.jit(optax.tree.norm))(params))
+    return float(jax.jit(optax.tree.norm)(params))
 
 
 def without_nan(row: Row) -> Row:

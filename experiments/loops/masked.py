@@ -21,19 +21,21 @@ from experiments.data import Batches
 from experiments.data._masked_text import MaskedText, load_masked_text
 from experiments.data._masking import masked_batches
 from experiments.errors import ExperimentError, unknown
+from experiments.loops._accumulate import accumulated, check_cut, cut
+from experiments.loops._image_data import share_of
+from experiments.loops._masked_evaluation import evaluate, evaluation_of, perplexity
 from experiments.loops._masked_optimizer import build_optimizer
 from experiments.loops._masked_step import (
-    add_totals,
-    evaluate,
-    evaluation_of,
+    beginning,
     every_batch,
     init_params,
     inputs_of,
     masked_step,
     model_of,
-    perplexity,
+    take_step,
     zero_totals,
 )
+from experiments.loops._own_start import finds_own_start, has_found_its_end
 from experiments.loops.engine import (
     OnNan,
     Row,
@@ -43,9 +45,9 @@ from experiments.loops.engine import (
     norms_and_diagnostics,
     without_nan,
 )
-from experiments.parallel import Placement
+from experiments.parallel import Placement, in_place
 from optax_ia import models, registry
-from optax_ia.flax import TrainState, kfac_layers
+from optax_ia.flax import kfac_layers
 
 
 @dataclasses.dataclass
@@ -55,40 +57,44 @@ class MaskedTask(Task):
     Attributes:
       config: the run.
       data: the sequences.
+      skip: leave out updates whose loss or gradient is not finite.
+      placement: the devices; None for one.
     """
 
     config: MaskedRun
     data: MaskedText
+    skip: bool = False
+    placement: Placement | None = None
     score_name = "validation_loss"
     score_mode = "min"
 
     def __post_init__(self):
         config = self.config
+        check_run(config, self.placement, skip=self.skip)
         self.label = f"{config.optimizer}, seed {config.seed}"
         self.epochs = config.epochs
         self._steps = len(self.data.train) // config.batch_size
         self._init_key, self._step_key = jax.random.split(jax.random.key(config.seed))
         self._model, self._apply = model_of(config, self.data.vocab_size)
-        needs = registry.get_record(config.optimizer).needs
-        self._init = functools.partial(
-            init_params,
-            self._model,
-            self._init_key,
-            evaluation_of(self.data, "validation")[0],
-        )
+        self._needs = registry.get_record(config.optimizer).needs
+        self._example = evaluation_of(self.data, "validation")[0]
         self._layers = None
-        if "kfac_factors" in needs:
+        if "kfac_factors" in self._needs:
             self._layers = self._kfac_layers()
         full_batches = None
-        if "full_gradient" in needs:
-            full_batches = every_batch(self.data, config.batch_size)
-        self._update = masked_step(needs, self._layers, full_batches)
+        if "full_gradient" in self._needs:
+            full_batches = every_batch(self.data, config.batch_size, self.placement)
+        self._update = masked_step(
+            self._needs, self._layers, full_batches, config.label_smoothing
+        )
 
     def _kfac_layers(self) -> Any:
         """All but the table of tokens, which is the decoder too."""
-        variables = {"params": jax.eval_shape(self._init)}
-        example = evaluation_of(self.data, "validation")[0]
-        return kfac_layers(self._apply, variables, example, inputs=inputs_of)
+        init = functools.partial(init_params, self._model)
+        params = jax.eval_shape(init, self._init_key, self._example)
+        return kfac_layers(
+            self._apply, {"params": params}, self._example, inputs=inputs_of
+        )
 
     def epoch_steps(self, epoch: int) -> int:
         """The whole batches of the training sequences."""
@@ -98,43 +104,66 @@ class MaskedTask(Task):
     def init(self) -> Training:
         """Fresh parameters, from the seed."""
         shared = dataclasses.replace(self.config, seed=0)
-        state = TrainState.create(
-            apply_fn=self._apply,
-            params=self._init(),
-            tx=build_optimizer(shared, self._steps, self._layers),
-        )
-        return Training(state, {}, zero_totals())
+        tx = build_optimizer(shared, self._steps, self._layers)
+        if self.config.accumulate > 1:
+            tx = accumulated(tx, self.config.accumulate)
+        if self.placement is not None:
+            tx = in_place(tx, self.placement)
+        needs = self._needs if self.skip else None
+        begin = beginning(self._model, self._apply, tx, self.placement, needs)
+        state = begin(self._init_key, self._example)
+        return self._placed(Training(state, {}, zero_totals(self.skip)))
+
+    def _placed(self, tree: Any) -> Any:
+        """A tree with all that was made on the host where the rest of it is."""
+        return tree if self.placement is None else self.placement.place(tree)
 
     def batches(self) -> Batches:
         """The batches of all epochs, each shuffled and masked anew."""
+        accumulate = self.config.accumulate
+        index, count = share_of(self.placement)
+        parts = functools.partial(cut, accumulate=accumulate, placement=self.placement)
         return masked_batches(
             self.data.train,
             self.config.batch_size,
             vocab_size=self.data.vocab_size,
             seed=self.config.seed,
             epochs=self.epochs,
+            process_index=index,
+            process_count=count,
+            parts=accumulate,
+            put=None if self._plain else parts,
         )
+
+    @property
+    def _plain(self) -> bool:
+        """Whether batches are neither cut nor placed."""
+        return self.placement is None and self.config.accumulate == 1
 
     def step(self, training: Training, batch: Any, step: int) -> Training:
         """One update."""
         del step  # the state counts for itself
-        state, metrics = self._update(training.state, batch, self._step_key)
-        return training.replace(
-            state=state, totals=add_totals(training.totals, metrics)
+        state, totals = take_step(
+            self._update,
+            training.state,
+            training.totals,
+            (batch,) if self._plain else batch,
+            self._step_key,
         )
+        return training.replace(state=state, totals=totals)
 
     def end_epoch(
         self, training: Training, means: dict[str, float], epoch: int, step: int
     ) -> tuple[Training, Row]:
         """Evaluates on validation, tells the optimiser if it listens, makes the row."""
         state = training.state
-        scores = evaluate(state, self.data, ("validation",))
-        if _listens(state):
+        scores = evaluate(state, self.data, ("validation",), self.placement)
+        if finds_own_start(state):
             loss = scores["average_validation_loss"]
             if loss is None:
                 loss = scores["validation_loss"]
             opt_state = optax_ia.record_metric(state.opt_state, loss)
-            state = state.replace(opt_state=opt_state)
+            state = self._placed(state.replace(opt_state=opt_state))
         train_loss = means["masked_loss"] / means["masked"]
         row = {
             "optimizer": self.config.optimizer,
@@ -150,13 +179,7 @@ class MaskedTask(Task):
 
     def wants_stop(self, training: Training) -> bool:
         """Whether an optimiser that finds its own start has found its end."""
-        state = training.state
-        return _listens(state) and bool(optax_ia.should_stop(state.opt_state))
-
-
-def _listens(state: TrainState) -> bool:
-    """Whether the optimiser wants the validation metric, to start and to stop."""
-    return "averaging_phase" in optax_ia.diagnostics(state.opt_state)
+        return has_found_its_end(training.state)
 
 
 def load(config: MaskedConfig) -> MaskedText:
@@ -203,7 +226,16 @@ def check_run(
     Raises:
       ExperimentError: naming the argument and what does not fit.
     """
-    del config, placement, skip
+    devices = 1 if placement is None else placement.devices
+    check_cut(
+        config.optimizer, config.batch_size, config.accumulate, devices, skip=skip
+    )
+    needs = registry.get_record(config.optimizer).needs
+    if "kfac_factors" in needs and config.remat:
+        raise ExperimentError(
+            f"--remat does not go with {config.optimizer}, whose factors are taken "
+            "from one pass over the whole batch"
+        )
 
 
 def run(
@@ -233,7 +265,7 @@ def run(
       The row of the run for ``results.csv``, without commit and versions.
     """
     began = time.perf_counter()
-    task = MaskedTask(config, data)
+    task = MaskedTask(config, data, skip=on_nan == "skip", placement=placement)
     training, fitted = fit(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )
@@ -251,7 +283,7 @@ def run(
             "learning_rate": config.learning_rate,
             "weight_decay": config.weight_decay,
             "num_averaged": int(counts.get("num_averaged", 0)),
-            **evaluate(state, data, final_splits),
+            **evaluate(state, data, final_splits, placement),
             "text_hash": data.text_hash,
             "bpe_hash": data.bpe_hash,
             "seconds": round(time.perf_counter() - began, 3),

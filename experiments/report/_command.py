@@ -18,14 +18,14 @@ from experiments.configs.p2 import second_order
 from experiments.configs.p4 import digits as p4
 from experiments.errors import ExperimentError
 from experiments.files import write_atomically
-from experiments.report import _figures, _page, gan, language
+from experiments.report import _figures, _page, gan, language, masked
 from experiments.report._table import HEADER, Line, cells, make_lines
 from experiments.report._together import error_over_time
 from experiments.run_folder import RunFolder
 
 _BOOTSTRAP_SEED = 0
 
-_OTHER_TASKS = {"language": language, "gan": gan}
+_OTHER_TASKS = {"language": language, "masked": masked, "gan": gan}
 """What makes the report of tasks whose results are no accuracies."""
 
 _HOW_TO_READ = """\

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from experiments import parallel
 from experiments.cli import parse
 from experiments.configs.p2.masked import (
     PRESETS,
     RATES,
-    REPORTED,
     MaskedCompare,
     MaskedConfig,
     MaskedRun,
@@ -30,6 +27,7 @@ from experiments.data._bpe import save_bpe
 from experiments.data._masked_text import MaskedText
 from experiments.loops import masked
 from experiments.optimizers import given_rates, named_optimizers, tuned_rates
+from experiments.report import masked as report
 from experiments.run_folder import RunFolder
 from experiments.tasks.running import (
     Run,
@@ -94,7 +92,7 @@ class TrainArguments(TrainOptions, TrainConfig):
 
 @dataclasses.dataclass(frozen=True)
 class CompareArguments(MaskedCompare):
-    """Train RoBERTa with several optimisers; print the table of P2, figure 21."""
+    """Train RoBERTa with several optimisers; write a report beside P2's figure 21."""
 
     preset: Annotated[
         Literal["small", "paper", "smoke"],
@@ -200,7 +198,7 @@ def train_main(arguments: Sequence[str]) -> int:
         columns=COLUMNS,
         label=f"{run.optimizer}, seed {run.seed}",
         epochs=run.epochs,
-        show=show,
+        show=report.write_and_show,
     )
 
 
@@ -221,6 +219,8 @@ def compare_main(arguments: Sequence[str]) -> int:
     config = MaskedCompare(**fields_of(parsed, MaskedCompare))
     runs = plan(config)
     data = masked.load(config)
+    for run in runs:
+        masked.check_run(run)
     folder = RunFolder.prepare(
         parsed.out, "compare", config, resume=parsed.resume, task=TASK, columns=COLUMNS
     )
@@ -229,42 +229,4 @@ def compare_main(arguments: Sequence[str]) -> int:
         (run.optimizer, run.seed, run.epochs, functools.partial(_run, run, data))
         for run in runs
     ]
-    return compare_command(arguments, folder, entries, show=show)
-
-
-def show(folder: RunFolder, console: Console) -> None:
-    """Prints the table of a folder, one row a run, in the order of P2's figure 21.
-
-    Args:
-      folder: of a run or a comparison, finished or not.
-      console: where to.
-    """
-    table = Table(title="perplexity on masked tokens")
-    table.add_column("optimiser")
-    columns = ("seed", "train", "validation", "average", "test", "average", "steps/s")
-    for name in columns:
-        table.add_column(name, justify="right")
-    table.add_column("P2, test", justify="right")
-    last = {(row["optimizer"], row["seed"]): row for row in folder.rows()}
-    for row in folder.results():
-        trained = last.get((row["optimizer"], row["seed"]), {})
-        numbers = (
-            trained.get("train_perplexity"),
-            row["validation_perplexity"],
-            row["average_validation_perplexity"],
-            row["test_perplexity"],
-            row["average_test_perplexity"],
-            row["steps_per_second"],
-        )
-        table.add_row(
-            row["optimizer"],
-            str(row["seed"]),
-            *("" if number is None else f"{number:.4g}" for number in numbers),
-            REPORTED.get(row["optimizer"], ""),
-        )
-    console.print(table)
-    console.print(
-        f"P2 has WikiText-103 and 80.4 million parameters. Epochs: "
-        f"{folder.path / 'metrics.jsonl'}",
-        soft_wrap=True,
-    )
+    return compare_command(arguments, folder, entries, show=report.write_and_show)

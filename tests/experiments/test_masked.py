@@ -1,66 +1,29 @@
-"""Masked language modelling: its loss, its schedule, every optimiser, resuming."""
+"""Masked language modelling: its loss, its schedule, its precision, every optimiser."""
 
 import dataclasses
 import functools
-import hashlib
-import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import optax_ia
-from experiments.__main__ import main
-from experiments.checkpoints import Checkpoints
 from experiments.configs.p2 import masked as config
-from experiments.data._bpe import bpe_hash, load_bpe
 from experiments.errors import ExperimentError
 from experiments.loops import _masked_step as steps
 from experiments.loops import masked
+from experiments.loops._masked_evaluation import evaluate, evaluation_batches
 from experiments.loops._masked_optimizer import build_optimizer
-from experiments.loops.engine import Preempted, fit
 from experiments.optimizers import damping_of, rates_of
-from experiments.run_folder import RunFolder
+from experiments.parallel import place_over
 from experiments.tasks.masked import TrainConfig, plan, resolve_run
-
-WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "to", "it", ".")
+from tests.experiments.tiny_masked import assert_close, settings, task, write_texts
 
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
-    """A folder with a little language of its own."""
-    folder = tmp_path_factory.mktemp("texts")
-    rng = np.random.default_rng(0)
-    for name, number in (("train", 1500), ("valid", 200), ("test", 200)):
-        words = " ".join(rng.choice(WORDS, number))
-        (folder / f"{name}.txt").write_text(words)
-    return folder
-
-
-@functools.cache
-def settings(folder):
-    return config.MaskedRun(
-        dataset="text_folder",
-        data_dir=str(folder),
-        vocab_size=280,
-        max_length=16,
-        hidden_size=8,
-        intermediate_size=8,
-        dropout=0.0,
-        epochs=2,
-        batch_size=16,
-        average_every=2,
-    )
-
-
-def task(folder, **changes):
-    run = dataclasses.replace(settings(folder), **changes)
-    return masked.MaskedTask(run, masked.load(run))
-
-
-def same(one, other):
-    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return all(np.array_equal(a, b) for a, b in leaves)
+    return write_texts(tmp_path_factory.mktemp("texts"))
 
 
 def test_the_loss_is_the_cross_entropy_of_chosen_tokens_alone():
@@ -68,7 +31,9 @@ def test_the_loss_is_the_cross_entropy_of_chosen_tokens_alone():
     logits = rng.normal(size=(3, 4, 7)).astype(np.float32)
     labels = rng.integers(0, 7, (3, 4)).astype(np.int32)
     weights = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]], np.float32)
-    loss, sums = steps.masked_loss(logits, {"labels": labels, "weights": weights})
+    batch = {"labels": labels, "weights": weights}
+    masked_loss = jax.jit(steps.masked_loss, static_argnames="label_smoothing")
+    loss, sums = masked_loss(logits, batch)
     terms = [
         np.log(np.exp(logits[place].astype(float)).sum()) - logits[place][labels[place]]
         for place in ((0, 0), (0, 1), (1, 0))
@@ -76,17 +41,30 @@ def test_the_loss_is_the_cross_entropy_of_chosen_tokens_alone():
     np.testing.assert_allclose(loss, np.mean(terms), rtol=1e-6)
     np.testing.assert_allclose(sums["masked_loss"], np.sum(terms), rtol=1e-6)
     assert sums["masked"] == 3
-    nothing = {"labels": labels, "weights": np.zeros_like(weights)}
-    assert steps.masked_loss(logits, nothing)[0] == 0
+    assert masked_loss(logits, batch | {"weights": np.zeros_like(weights)})[0] == 0
+    # smoothed: the mean over the tokens of the vocabulary, a fifth of it
+    smooth, smooth_sums = masked_loss(logits, batch, label_smoothing=0.2)
+    spread = [
+        np.log(np.exp(logits[place].astype(float)).sum()) - logits[place].mean()
+        for place in ((0, 0), (0, 1), (1, 0))
+    ]
+    wanted = 0.8 * np.mean(terms) + 0.2 * np.mean(spread)
+    np.testing.assert_allclose(smooth, wanted, rtol=1e-6)
+    assert smooth_sums == sums  # what is reported is without it
 
 
 def test_logits_are_those_at_the_chosen_positions(texts):
     made = task(texts)
     batch = next(made.batches())
     state = made.init().state
-    variables = {"params": state.params}
-    got = state.apply_fn(variables, steps.inputs_of(batch), train=False)
-    everywhere = np.asarray(made._model.apply(variables, batch["tokens"], train=False))
+
+    @jax.jit
+    def both(params, batch):
+        variables = {"params": params}
+        chosen = state.apply_fn(variables, steps.inputs_of(batch), train=False)
+        return chosen, made._model.apply(variables, batch["tokens"], train=False)
+
+    got, everywhere = map(np.asarray, both(state.params, batch))
     wanted = np.take_along_axis(everywhere, batch["positions"][..., None], 1)
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
@@ -94,16 +72,15 @@ def test_logits_are_those_at_the_chosen_positions(texts):
 def test_evaluation_is_the_mean_over_all_masked_tokens(texts):
     made = task(texts)
     state = made.init().state
-    row = steps.evaluate(state, made.data, ("validation",))
+    row = evaluate(state, made.data, ("validation",))
     total = right = count = 0.0
-    batches = steps.evaluation_batches(
+    apply = jax.jit(functools.partial(state.apply_fn, train=False))
+    batches = evaluation_batches(
         made.data.validation, 3, vocab_size=made.data.vocab_size
     )
     for batch in batches:  # another size of batches, another sum, the same mean
         inputs = steps.inputs_of(batch)
-        logits = np.asarray(
-            state.apply_fn({"params": state.params}, inputs, train=False), np.float64
-        )
+        logits = np.asarray(apply({"params": state.params}, inputs), np.float64)
         logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         picked = np.take_along_axis(logs, batch["labels"][..., None], -1)[..., 0]
         total -= (picked * batch["weights"]).sum()
@@ -134,29 +111,33 @@ def test_the_rate_rises_then_falls_in_lines(texts):
     np.testing.assert_allclose(rates, wanted, atol=1e-6)
 
 
-FAST = ("adam", "kfac", "svrg", "gadam")
+FAST = ("kfac", "gadam")
 OTHERS = [name for name in optax_ia.list_optimizers() if name not in FAST]
+
+
+def chosen(name):
+    """A run that lowers the loss of one batch from its first step on."""
+    rate, _ = rates_of(name, config.RATES)
+    damping = damping_of(name, config.RATES)
+    if name == "lanczos_newton":
+        # its own damping, 0.001, is less than the negative curvature at the start
+        rate, damping = 0.1, 1.0
+    return {
+        "optimizer": name,
+        "learning_rate": rate,
+        "damping": damping,
+        "weight_decay": None,
+        "warmup": 0.0,
+        "epochs": 40,
+        "average_from": 0.0,
+    }
 
 
 @pytest.mark.parametrize(
     "name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 )
 def test_every_optimizer_lowers_the_loss_of_a_batch(texts, name):
-    rate, _ = rates_of(name, config.RATES)
-    damping = damping_of(name, config.RATES)
-    if name == "lanczos_newton":
-        # its own damping, 0.001, is less than the negative curvature at the start
-        rate, damping = 0.1, 1.0
-    made = task(
-        texts,
-        optimizer=name,
-        learning_rate=rate,
-        damping=damping,
-        weight_decay=None,
-        warmup=0.0,
-        epochs=40,
-        average_from=0.0,
-    )
+    made = task(texts, **chosen(name))
     batch, training = next(made.batches()), made.init()
     losses, before = [], 0.0
     for step in range(8):
@@ -168,66 +149,83 @@ def test_every_optimizer_lowers_the_loss_of_a_batch(texts, name):
     assert losses[-1] < losses[0]
 
 
-def test_a_run_that_stops_anywhere_ends_in_the_same_bits(texts, tmp_path):
-    changes = {"optimizer": "gadam", "dropout": 0.1}
-    through_rows, rows = [], []
-    through, _ = fit(task(texts, **changes), on_epoch=through_rows.append)
-    assert through_rows[-1]["num_averaged"] > 0
-    assert through_rows[-1]["average_validation_perplexity"] > 1
-    stops = iter([False, False, True])
-    with (
-        Checkpoints(tmp_path, every=1) as checkpoints,
-        pytest.raises(Preempted) as preempted,
-    ):
-        fit(
-            task(texts, **changes),
-            on_epoch=rows.append,
-            checkpoints=checkpoints,
-            preempted=lambda *_: next(stops),
-        )
-    assert preempted.value.step == 3  # inside the first epoch
-    with Checkpoints(tmp_path, every=100) as checkpoints:
-        resumed, fitted = fit(
-            task(texts, **changes), on_epoch=rows.append, checkpoints=checkpoints
-        )
-    assert fitted.first_step == 3
-    assert rows == through_rows
-    assert same(through.state, resumed.state)
+def test_every_batch_is_the_same_whenever_asked_for(texts):
+    data = masked.load(settings(texts))
+    placement = place_over(8)
+    alone = steps.every_batch(data, 16)
+    eight = steps.every_batch(data, 16, placement)
+    assert alone is steps.every_batch(data, 16)  # steps are found again by it
+    first = list(alone())
+    assert len(first) == len(data.train) // 16
+    for one, again, placed in zip(first, alone(), eight(), strict=True):
+        for name, array in one.items():
+            np.testing.assert_array_equal(again[name], array)
+            np.testing.assert_array_equal(placed[name], array)
+            assert placed[name].sharding == placement.by_rows
 
 
-def test_the_command_compares(texts, tmp_path, capsys):
-    arguments = [
-        "compare",
-        "--task=masked",
-        "--preset=smoke",
-        "--dataset=text_folder",
-        f"--data-dir={texts}",
-        "--vocab-size=280",
-        "--max-length=16",
-        "--hidden-size=8",
-        "--intermediate-size=8",
-        f"--out={tmp_path}",
-        *("--optimizers", "sgd", "adam"),
-    ]
-    assert main(arguments) == 0
-    shown = capsys.readouterr().out
-    assert "87.81" in shown  # the paper's
-    folder = RunFolder.open(tmp_path)
-    results = folder.results()
-    assert [row["optimizer"] for row in results] == ["sgd", "adam"]
-    rows = folder.rows()
-    for row, result in zip(rows, results, strict=True):  # one epoch each
-        assert row["validation_loss"] == result["validation_loss"]
-        np.testing.assert_allclose(
-            result["test_perplexity"], np.exp(result["test_loss"])
+def trained(made, count):
+    training, batches = made.init(), made.batches()
+    for step in range(count):
+        training = made.step(training, next(batches), step)
+    batches.close()
+    return training
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_small_batches_equal_the_large_one(texts, devices):
+    options = chosen("gadam")
+    large = trained(task(texts, **options), 6)
+    made = task(texts, **options, accumulate=4, placement=place_over(devices))
+    parts = next(made.batches())
+    counts = [float(part["weights"].sum()) for part in parts]
+    assert len(counts) == 4
+    assert len(set(counts)) > 1  # the mean of their means would be another
+    small = trained(made, 6)
+    for name in ("loss", "masked_loss", "masked", "gradient_norm", "update_norm"):
+        assert float(small.totals[name]) == pytest.approx(
+            float(large.totals[name]), rel=1e-5
         )
-    digest = hashlib.sha256()
-    for name in ("train", "valid", "test"):
-        digest.update((texts / f"{name}.txt").read_bytes() + b"\0")
-    assert {row["text_hash"] for row in results} == {digest.hexdigest()}
-    saved = load_bpe(tmp_path / "tokenizer.json")
-    assert {row["bpe_hash"] for row in results} == {bpe_hash(saved)}
-    assert json.loads(results[0]["config"])["max_length"] == 16
+    assert_close(small.state.params, large.state.params, 1e-5)
+    # schedules and averages count updates
+    told, wanted = (optax_ia.diagnostics(t.state.opt_state) for t in (small, large))
+    assert float(told["learning_rate"]) == float(wanted["learning_rate"])
+    assert int(told["num_averaged"]) == int(wanted["num_averaged"]) > 0
+    assert int(small.state.step) == 4 * int(large.state.step)
+
+
+def test_bf16_and_remat_change_rounding_and_memory_alone(texts):
+    batch = next(task(texts).batches())
+
+    def taken(**changes):
+        made = task(texts, **changes)
+
+        def loss(params, batch):
+            inputs = steps.inputs_of(batch)
+            logits = made._apply({"params": params}, inputs, train=True)
+            return steps.masked_loss(logits, batch)[0]
+
+        value_and_grad = jax.value_and_grad(loss)
+        program = str(jax.make_jaxpr(value_and_grad)(params, batch))
+        return *jax.jit(value_and_grad)(params, batch), program
+
+    params = task(texts).init().state.params
+    value, gradient, plain = taken()
+    again, same, program = taken(remat=True)
+    assert "remat" in program
+    assert "remat" not in plain
+    np.testing.assert_allclose(again, value, rtol=1e-6)
+    assert_close(same, gradient, 1e-6)
+    rough, close, program = taken(precision="bf16")
+    assert "bf16" in program
+    assert "bf16" not in plain
+    assert rough != value
+    np.testing.assert_allclose(rough, value, rtol=1e-2)
+    assert {leaf.dtype for leaf in jax.tree.leaves(close)} == {jnp.dtype("float32")}
+    made = task(texts, precision="bf16")
+    shapes = jax.eval_shape(made.init).state
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(shapes.params)}
+    assert dtypes == {jnp.dtype("float32")}
 
 
 def test_arguments_are_checked(texts):
@@ -240,9 +238,21 @@ def test_arguments_are_checked(texts):
         ({"hidden_size": 7}, "roberta_tiny: num_heads must divide hidden_size 7"),
         ({"model": "resnet18"}, "unknown model 'resnet18'"),
         ({"vocab_size": 20}, "--vocab-size must be at least 261"),
+        ({"accumulate": 0}, "--accumulate must be at least 1, got 0"),
+        ({"accumulate": 3}, r"a multiple of 3 \(--accumulate\), got 16"),
+        ({"label_smoothing": 1.0}, "--label-smoothing must be at least 0 and below 1"),
     ):
         with pytest.raises(ExperimentError, match=message):
             masked.load(dataclasses.replace(settings(texts), **changes))
+    for changes, message in (
+        ({"batch_size": 12}, r"multiple of 8 \(8 devices; --devices takes fewer\)"),
+        ({"accumulate": 4}, "multiple of 32 .8 devices times --accumulate 4.*got 16"),
+        ({"optimizer": "kfac", "remat": True}, "--remat does not go with kfac"),
+        ({"optimizer": "kfac", "accumulate": 2}, "--accumulate must be 1 for kfac"),
+        ({"accumulate": 2, "skip": True}, "--accumulate must be 1 with --on-nan skip"),
+    ):
+        with pytest.raises(ExperimentError, match=message):
+            task(texts, placement=place_over(8), **changes)
     for changes, message in (
         ({"optimizer": "adma"}, "unknown optimizer 'adma'"),
         ({"learning_rate": -1.0}, "--learning-rate must be above 0"),

@@ -251,6 +251,21 @@ def test_hosts_share_the_batches():
         )
 
 
+def test_hosts_share_each_small_batch_of_a_batch():
+    rows = sequences(12)
+    (whole,) = [batch["tokens"] for batch in batch_of(rows)]
+    shares = [
+        next(batch_of(rows, process_index=i, process_count=3, parts=2))["tokens"]
+        for i in range(3)
+    ]
+    for part in range(2):  # two rows of each of three hosts
+        pieces = [share[2 * part : 2 * part + 2] for share in shares]
+        wanted = whole[6 * part : 6 * part + 6]
+        np.testing.assert_array_equal(np.concatenate(pieces), wanted)
+    with pytest.raises(ExperimentError, match="multiple of 15 .--accumulate times"):
+        batch_of(rows, process_count=3, parts=5)
+
+
 def test_an_iterator_goes_on_from_its_saved_state():
     rows = sequences(10)
     options = {"vocab_size": VOCAB, "seed": 0, "epochs": 3}

@@ -49,12 +49,12 @@ Hours: 0.07 on two cores. Commands::
 """
 
 import dataclasses
-import json
 import math
 from typing import Any, Literal
 
 from experiments.configs._checks import check
-from experiments.configs.settings import DampedRates, Rates
+from experiments.configs.settings import DampedRates, Rates, one_line
+from experiments.errors import ExperimentError
 
 OPTIMIZERS = ("sgd", "adam", "radam", "yogi", "amsgrad", "lookahead", "ranger", "kfac")
 
@@ -101,6 +101,8 @@ class MaskedConfig:
     """Features; None: the network's own."""
     intermediate_size: int | None = 128
     """Features between the two dense layers of an encoder layer; None: its own."""
+    num_layers: int | None = None
+    """Encoder layers; None: the network's own."""
     dropout: float = 0.0
     """Of features and of attention weights (RoBERTa: 0.1)."""
     epochs: int = 3
@@ -117,10 +119,15 @@ class MaskedConfig:
     """Steps between two iterates of an average."""
     patience: int = 10
     """Evaluations without improvement that gadam_auto waits for (P0: 10)."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; parameters and losses are float32."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """What the network computes in; parameters and losses are float32."""
     remat: bool = False
     """Compute encoder layers again in the backward pass, for memory."""
+    accumulate: int = 1
+    """Small batches that each batch is cut into, to save memory; one update for all."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all tokens, in what training lowers; the
+    losses that are reported are without it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +147,11 @@ class MaskedRun(MaskedConfig):
 
     def to_json(self) -> str:
         """The configuration on one line, with sorted keys."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return one_line(self, later=_LATER)
+
+
+_LATER = ("num_layers", "accumulate", "label_smoothing")
+"""Fields that came after the first records."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,17 +175,23 @@ def check_masked(config: MaskedConfig) -> None:
     Raises:
       ExperimentError: naming the argument, its bound and the value received.
     """
-    for name in ("epochs", "batch_size", "average_every", "patience"):
+    for name in ("epochs", "batch_size", "average_every", "patience", "accumulate"):
         check(name, getattr(config, name), "at least 1", lambda value: value >= 1)
     for name in ("warmup", "average_from"):
         value = getattr(config, name)
         check(name, value, "between 0 and 1", lambda value: 0 <= value <= 1)
     bound = "at least 0 and below 1"
-    check("dropout", config.dropout, bound, lambda value: 0 <= value < 1)
+    for name in ("dropout", "label_smoothing"):
+        check(name, getattr(config, name), bound, lambda value: 0 <= value < 1)
+    if config.batch_size % config.accumulate:
+        raise ExperimentError(
+            f"--batch-size must be a multiple of {config.accumulate} (--accumulate), "
+            f"got {config.batch_size}"
+        )
     if config.clip_norm is not None:
         value = config.clip_norm
         check("clip_norm", value, "above 0 and finite", lambda v: 0 < v < math.inf)
-    for name in ("hidden_size", "intermediate_size"):
+    for name in ("hidden_size", "intermediate_size", "num_layers"):
         if getattr(config, name) is not None:
             check(name, getattr(config, name), "at least 1", lambda value: value >= 1)
 

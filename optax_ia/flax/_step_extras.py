@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optax_ia import registry
 from optax_ia._src.scalars import default_float
@@ -186,7 +187,8 @@ def mean_gradient(
     for batch in batches() if callable(batches) else batches:
         size = jnp.shape(jax.tree.leaves(inputs(batch))[0])[0]
         examples += size
-        weight = jnp.asarray(size / examples, default_float())
+        # NumPy's, which no device holds: on a mesh it is not moved between them.
+        weight = np.asarray(size / examples, default_float())
         grads = gradient(batch)
         total = grads if total is None else _fold(total, grads, weight)
     if total is None:
@@ -195,5 +197,5 @@ def mean_gradient(
 
 
 @jax.jit
-def _fold(mean: Any, new: Any, weight: jax.Array) -> Any:
+def _fold(mean: Any, new: Any, weight: jax.Array | np.ndarray) -> Any:
     return jax.tree.map(lambda m, n: m + weight.astype(m.dtype) * (n - m), mean, new)

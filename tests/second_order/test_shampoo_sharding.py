@@ -1,5 +1,7 @@
 """Blocks over eight devices: the same numbers, an eighth of the work on each."""
 
+import functools
+import itertools
 import re
 
 import jax
@@ -59,11 +61,30 @@ RULES = {
     ),
 }
 SPECS = [PartitionSpec(("data", "model")), PartitionSpec("data")]
+# every rule, either split and either layout of the parameters
+FAST = [
+    ("sum", SPECS[1], False),
+    ("diagonal", SPECS[0], True),
+    ("alias", SPECS[0], False),
+]
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=str)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
+@functools.cache
+def on_one_device(rule):
+    return run(RULES[rule](None), params())[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "spec", "split"),
+    [
+        pytest.param(
+            *case,
+            id=f"{case[0]}-{case[1]}-{'split' if case[2] else 'whole'}",
+            marks=[] if case in FAST else [pytest.mark.slow],
+        )
+        for case in itertools.product(RULES, SPECS, (False, True))
+    ],
+)
 def test_equal_to_one_device_and_each_holds_its_share(rule, spec, split, mesh):
     sharding = NamedSharding(mesh, spec)
     shards = np.prod([mesh.shape[axis] for axis in np.ravel(spec[0])])
@@ -76,7 +97,7 @@ def test_equal_to_one_device_and_each_holds_its_share(rule, spec, split, mesh):
         )
         for name, shape in SHAPES.items()
     }
-    expected, _ = run(RULES[rule](None), params())
+    expected = on_one_device(rule)
     found, state = run(RULES[rule](sharding), jax.device_put(params(), where))
     for name, want in expected.items():
         np.testing.assert_allclose(found[name], want, rtol=1e-9, atol=1e-12)

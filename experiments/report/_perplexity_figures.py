@@ -63,6 +63,7 @@ def validation_perplexity(rows: list[Row]) -> bytes | None:
     if not values:
         return None
     names = list(dict.fromkeys(row["optimizer"] for row in rows))
+    epochs = sorted({row["epoch"] for row in rows})
     low = min(values) / 1.05
     high = min(max(values), _HIGHEST * min(values)) * 1.05
     columns = min(len(names), _MAX_COLUMNS)
@@ -85,7 +86,10 @@ def validation_perplexity(rows: list[Row]) -> bytes | None:
         axes.set_ylim(low, high)
         _log_axis(axes.yaxis, low, high)
         axes.set_title(name, fontsize=10)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if len(epochs) == 1:  # the locator would mark parts of an epoch
+            axes.set_xticks(epochs)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         for handle, text in zip(*axes.get_legend_handles_labels(), strict=True):
             shown.setdefault(text, handle)
     for place, axes in enumerate(grid.flat):

@@ -183,9 +183,10 @@ def test_sigterm_to_one_or_both_stops_both_after_the_same_step(tmp_path, one):
         return int(steps[0])
 
     first = terminated("0,2")  # the second alone
-    assert first > 2
-    second = terminated(f"{first + 2},{first + 4}", "--resume")
-    assert first + 2 < second < 28
+    assert first >= 2  # the same, where JAX looks before the next is asked for
+    both = first + 2
+    second = terminated(f"{both},{both}", "--resume")
+    assert both <= second < 28
     alone([*arguments, "--resume"])
     assert assert_same_run(out, one)["resumed_from_step"] == second
 

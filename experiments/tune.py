@@ -1,6 +1,5 @@
 """``python -m experiments tune``: the grid that chose the rates, on validation only."""
 
-import csv
 import dataclasses
 import math
 import sys
@@ -28,11 +27,11 @@ from experiments.configs.settings import (
     check_seeds,
     fields_of,
 )
+from experiments.csv_files import read_csv, write_csv
 from experiments.errors import ExperimentError
 from experiments.loops import image
 from experiments.loops._image_data import Images
 from experiments.progress import LiveProgress
-from experiments.run_folder import write_csv
 
 COLUMNS = (
     "optimizer",
@@ -107,8 +106,7 @@ def read_record(path: Path) -> list[Row]:
     """
     numbers = ("learning_rate", "weight_decay", "train_loss", "validation_accuracy")
     numbers = (*numbers, "validation_loss", "seconds", "damping")
-    with open(path, newline="", encoding="utf-8") as file:
-        rows: list[Row] = list(csv.DictReader(file))
+    rows: list[Row] = [dict(row) for row in read_csv(path)]
     for row in rows:
         # a record from before there was a damping has no such column
         found = {name: row.get(name) for name in numbers}

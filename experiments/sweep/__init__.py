@@ -1,8 +1,9 @@
 """``python -m experiments sweep CONFIG``: seeds x optimisers x settings, one table.
 
-Each run is a process of its own, ``python -m experiments train ...``, with its own run
-folder inside the sweep's; what it prints is in ``logs``. Finished runs are never
-repeated, half-done ones go on from their checkpoints, failed ones are tried again.
+Each run is a process of its own, ``python -m experiments train ...``, with its own
+folder inside the sweep's; what it prints is in ``logs``. With ``--resume``, finished
+runs are never repeated, half-done and failed ones go on from their checkpoints, and
+those whose loss was not finite are left: they would end the same way.
 """
 
 import dataclasses
@@ -21,11 +22,17 @@ from experiments.errors import ExperimentError
 from experiments.sweep import _config, _table
 from experiments.sweep._check import check
 from experiments.sweep._config import SweepConfig
+from experiments.sweep._failures import (
+    Errors,
+    describe,
+    list_open,
+    remember,
+)
 from experiments.sweep._folder import SweepFolder
 from experiments.sweep._plan import Run, plan
 from experiments.sweep._progress import SweepProgress
 from experiments.sweep._scores import find_score, score_run
-from experiments.sweep._slots import slots
+from experiments.sweep._slots import GPUS, keep_compiled, slots
 from experiments.sweep._workers import Ended, Job, Signals, run_jobs
 
 PROGRAM = (sys.executable, "-m", "experiments")
@@ -47,9 +54,13 @@ class Arguments:
     out: Path | None = None
     """Folder of the sweep; by default runs/sweep/NAME."""
     resume: bool = False
-    """Go on with what the folder holds; seeds, optimisers and settings may be added."""
+    """Go on with what the folder holds; seeds, optimisers and settings may be added.
+    Stopped and failed runs go on from their checkpoints. Those whose loss was not
+    finite are left: they would end the same way (to repeat one, delete its folder)."""
     workers: int | None = None
-    """Runs at a time: one per GPU where there are GPUs, else processes on the CPU."""
+    """Runs at a time: one per GPU where there are GPUs, else processes on the CPU, each
+    with threads for all cores (PJRT_NPROC=1 in the environment: one thread each).
+    Without it one at a time, with all devices."""
     devices: str | None = None
     """GPUs, such as 0,1: one run at a time on each; one named twice is shared."""
     dry_run: bool = False
@@ -80,7 +91,7 @@ def run_missing(
     folder: SweepFolder,
     places: Sequence[dict[str, str]],
     console: Console,
-) -> tuple[dict[str, str], int | None]:
+) -> tuple[Errors, int | None]:
     """Does the runs that are not finished; ``sweep.csv`` is written after each.
 
     Args:
@@ -93,8 +104,8 @@ def run_missing(
     Returns:
       What those that failed said last, by id, and the signal that stopped it, if any.
     """
-    errors: dict[str, str] = {}
-    missing = [run for run in runs if folder.state(run) != "finished"]
+    errors = remember(folder, runs)
+    missing = list_open(folder, runs, errors)
     for run in missing:
         if folder.state(run) == "missing":
             folder.clear_leftovers(run)
@@ -103,7 +114,8 @@ def run_missing(
     )
 
     def began(job: Job, slot: int) -> None:
-        gpu = places[slot].get("CUDA_VISIBLE_DEVICES")
+        errors.pop(job.run.id, None)
+        gpu = places[slot].get(GPUS)
         again = ", from its checkpoint" if "--resume" in job.words else ""
         where = f", GPU {gpu}" if gpu is not None else ""
         progress.begin(job.run.label, f"{again}{where}")
@@ -124,7 +136,10 @@ def run_missing(
     with Signals() as signals, progress:
         run_jobs(
             [make_job(run, folder) for run in missing],
-            places,
+            [
+                place | keep_compiled(folder.compiled(slot))
+                for slot, place in enumerate(places)
+            ],
             signals,
             began=began,
             ended=ended,
@@ -139,7 +154,7 @@ def _outcome(config: SweepConfig, folder: SweepFolder, one: Ended) -> str:
     """How a process ended, in words."""
     result = folder.result(one.job.run)
     if result is None:
-        return f"failed: {one.error}" if one.error else "stopped before its end"
+        return describe(one.error) if one.error else "stopped before its end"
     try:
         score = find_score(list(result), config)
     except ExperimentError:  # said at the end, when it is in nobody's way
@@ -147,17 +162,17 @@ def _outcome(config: SweepConfig, folder: SweepFolder, one: Ended) -> str:
     value = score_run(result, score).validation
     shown = "not finite" if value is None else score.text(value)
     unit = " %" if score.percent and value is not None else ""
-    return f"validation {score.name.replace('_', ' ')} {shown}{unit}"
+    return f"{score.chosen_by} {shown}{unit}"
 
 
 def _print_commands(runs: Sequence[Run], folder: SweepFolder) -> None:
     """The commands of what is left to run, and the number of what is not."""
-    left = [run for run in runs if folder.state(run) != "finished"]
+    left = list_open(folder, runs, remember(folder, runs))
     for run in left:
         words = make_job(run, folder).words[len(PROGRAM) :]
         print(shlex.join(["python", "-m", "experiments", *words]))
     if len(left) < len(runs):
-        print(f"# finished: {len(runs) - len(left)} of {len(runs)} runs")
+        print(f"# over: {len(runs) - len(left)} of {len(runs)} runs")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -167,14 +182,15 @@ def main(arguments: Sequence[str]) -> int:
       arguments: those of :class:`Arguments`.
 
     Returns:
-      The exit status: 130 after Ctrl-C, 1 if runs failed or stopped, else 0, also
-      after SIGTERM, as a queue sends that takes the machine away.
+      The exit status: 130 after Ctrl-C, 1 if there are runs to try again, else 0, also
+      after SIGTERM, as a queue sends that takes the machine away. A run that diverged
+      is a result.
     """
     parsed = parse(Arguments, arguments, command="sweep")
     config = _config.read(parsed.config)
     runs = plan(config)
-    check(config, runs)
     places = slots(parsed.devices, parsed.workers)
+    check(config, runs, places)
     folder = SweepFolder.of(config, parsed.out)
     if parsed.dry_run:
         _print_commands(runs, folder)
@@ -182,8 +198,9 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     with folder.opened(config, resume=parsed.resume):
         errors, stopped = run_missing(config, runs, folder, places, console)
-        _table.write(config, folder, runs)
-        _table.show(config, folder, runs, console)
+        _table.write(config, folder, runs, errors)
+        _table.show(config, folder, runs, errors, console)
+    print(f"table: {folder.path / 'table.md'}")
     for path in folder.strangers(runs):
         print(f"left alone, not in {config.source}: {path}", file=sys.stderr)
     command = command_to_resume("sweep", arguments, folder.path)
@@ -191,12 +208,14 @@ def main(arguments: Sequence[str]) -> int:
         word = "interrupted" if stopped == signal.SIGINT else "stopped"
         print(f"{word}; go on with: {command}", file=sys.stderr)
         return 130 if stopped == signal.SIGINT else 0
-    unfinished = [run for run in runs if folder.state(run) != "finished"]
-    for run in unfinished:
-        error = errors.get(run.id, "stopped before its end")
-        log = folder.path / "logs" / f"{run.id}.err"
-        print(f"not finished: {run.label}: {error} ({log})", file=sys.stderr)
-    if unfinished:
+    for run in runs:
+        if folder.state(run) != "finished":
+            error = errors.get(run.id)
+            text = "stopped before its end" if error is None else describe(error)
+            print(
+                f"{run.label}: {text} ({make_job(run, folder).errors})", file=sys.stderr
+            )
+    if list_open(folder, runs, errors):
         print(f"try again with: {command}", file=sys.stderr)
         return 1
     return 0

@@ -17,19 +17,29 @@
 A flag is written as on the command line without its dashes, ``learning_rate`` or
 ``learning-rate``; a dotted one, ``--sgd.learning-rate``, may also be a table. True and
 false become ``--flag`` and ``--no-flag``, a list its words, and None is ``"None"``.
+
+``devices`` and ``shard`` are flags like others, for runs that have several devices;
+``sweep --workers N`` and ``sweep --devices 0,1`` give each run one GPU instead.
 """
 
 import dataclasses
 import itertools
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from experiments.configs.settings import check_seeds
 from experiments.errors import ExperimentError, unknown
 from experiments.optimizers import check_optimizer, list_affordable
+from experiments.sweep._flags import (
+    Flags,
+    check_apart,
+    check_differ,
+    read_flags,
+    shown,
+)
 
 COMMANDS = ("train",)
 KEYS = (
@@ -44,17 +54,6 @@ KEYS = (
     "score",
     "mode",
 )
-_OWN = {
-    "optimizer": "name it in optimizers",
-    "seed": "name it in seeds",
-    "task": "it is a key of the file itself",
-    "out": "each run has its own folder",
-    "resume": "give it to sweep",
-}
-"""Flags that the sweep sets itself, and where they belong."""
-
-Flags = dict[str, Any]
-"""Flag, with underscores, to its value."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,21 +149,21 @@ def _checked(path: Path, table: dict[str, Any]) -> SweepConfig:
         check_seeds(seeds)
     except ExperimentError as error:
         raise ExperimentError(str(error).removeprefix("--")) from None
-    fixed = _flags(table.get("fixed", {}), "[fixed]")
-    grid = _flags(table.get("grid", {}), "[grid]")
+    fixed = read_flags(table.get("fixed", {}), "[fixed]")
+    grid = read_flags(table.get("grid", {}), "[grid]")
     for flag, values in grid.items():
         if not isinstance(values, list):
             raise ExperimentError(
                 f"[grid] {flag} must be a list of values, got {values!r}; what does "
                 "not vary belongs into [fixed]"
             )
-        _check_differ(values, f"[grid] {flag}")
-    _check_apart(fixed, grid, "[fixed]", "[grid]")
+        check_differ(values, f"[grid] {flag}")
+    check_apart(fixed, grid, "[fixed]", "[grid]")
     named = _named(table.get("settings"), optimizers)
     for row in named:
         where = f"[[settings]] {row.label}"
-        _check_apart(fixed, row.flags, "[fixed]", where)
-        _check_apart(grid, row.flags, "[grid]", where)
+        check_apart(fixed, row.flags, "[fixed]", where)
+        check_apart(grid, row.flags, "[grid]", where)
     return SweepConfig(
         source=path,
         name=name,
@@ -220,56 +219,8 @@ def _named(rows: Any, optimizers: tuple[str, ...]) -> list[Setting]:
                         f"{where}: {name} is not one of the sweep's optimizers"
                     )
             del rest["optimizers"]
-        found.append(Setting(label, _flags(rest, where), own))
+        found.append(Setting(label, read_flags(rest, where), own))
     return found
-
-
-def _flags(table: Any, where: str) -> Flags:
-    """A table of flags, nested tables as dotted flags."""
-    if not isinstance(table, dict):
-        raise ExperimentError(f"{where} must be a table, got {table!r}")
-    found: Flags = {}
-    for flag, value in _flattened(table):
-        if flag in _OWN:
-            raise ExperimentError(f"{where} {flag}: {_OWN[flag]}")
-        if flag in found:
-            raise ExperimentError(f"{where} {flag} is there twice")
-        _check_value(value, f"{where} {flag}")
-        found[flag] = value
-    return found
-
-
-def _flattened(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        flag = prefix + key.replace("-", "_")
-        if isinstance(value, dict):
-            yield from _flattened(value, f"{flag}.")
-        else:
-            yield flag, value
-
-
-def _check_value(value: Any, where: str) -> None:
-    if isinstance(value, list):
-        if not value:
-            raise ExperimentError(f"{where} is an empty list")
-        for item in value:
-            _check_value(item, where)
-    elif not isinstance(value, str | int | float):
-        raise ExperimentError(
-            f"{where} must be a number, text, true, false or a list, got {value!r}"
-        )
-
-
-def _check_differ(values: list[Any], where: str) -> None:
-    words = [shown(value) for value in values]
-    if len(set(words)) < len(words):
-        raise ExperimentError(f"{where} must differ, got {', '.join(words)}")
-
-
-def _check_apart(one: Flags, other: Flags, first: str, second: str) -> None:
-    for flag in one:
-        if flag in other:
-            raise ExperimentError(f"{flag} is in {first} and in {second}")
 
 
 def _optimizers(table: dict[str, Any], key: str, where: str = "") -> tuple[str, ...]:
@@ -281,7 +232,7 @@ def _optimizers(table: dict[str, Any], key: str, where: str = "") -> tuple[str, 
             check_optimizer(name)
         except ExperimentError as error:
             raise ExperimentError(f"{where}{error}") from None
-    _check_differ(names, f"{where}{key}")
+    check_differ(names, f"{where}{key}")
     return tuple(names)
 
 
@@ -308,17 +259,3 @@ def _text(table: dict[str, Any], key: str) -> str | None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ExperimentError(f"{key} must be text, got {value!r}")
     return value
-
-
-def shown(value: Any) -> str:
-    """A value as it stands on a command line.
-
-    Args:
-      value: of a flag.
-
-    Returns:
-      Text; the items of a list with spaces between.
-    """
-    if isinstance(value, list):
-        return " ".join(map(shown, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,11 +1,11 @@
 """The folder of a sweep: one run folder for each run, logs, table, and a lock.
 
-Nothing is written about the state of a run: its own folder tells. It is finished if
-``results.csv`` has its row, and half done if it has only ``config.json``.
+The state of a run is what its own folder tells: it is finished if ``results.csv`` has
+its row, and half done if it has only ``config.json``. What a run said that failed is in
+``sweep.csv``.
 """
 
 import contextlib
-import csv
 import fcntl
 import json
 import os
@@ -16,11 +16,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments import environment
+from experiments.csv_files import read_csv
 from experiments.errors import ExperimentError
 from experiments.files import write_atomically
 from experiments.run_folder import ROOT
 from experiments.sweep._config import SweepConfig
 from experiments.sweep._plan import Run
+
+THEN = "what was written before is unharmed: go on with --resume"
+"""What it means that a file of the sweep cannot be written."""
+
+_COMPILED = ".compiled"
 
 State = Literal["finished", "half done", "missing"]
 Result = dict[str, str]
@@ -66,7 +72,7 @@ class SweepFolder:
 
         Raises:
           ExperimentError: if it holds something and ``resume`` is false, is not this
-            sweep's, is in use, or cannot be written to.
+            sweep's, is in use, or cannot be written to, now or later.
         """
         self._check(config, resume=resume)
         try:
@@ -87,9 +93,16 @@ class SweepFolder:
                 "versions": environment.versions(),
             }
             text = json.dumps(description, indent=2) + "\n"
-            write_atomically(self.path / "config.json", text)
+            write_atomically(self.path / "config.json", text, THEN)
+            self._clear_compiled()
             yield
+        except OSError as error:
+            where = error.filename or self.path
+            raise ExperimentError(
+                f"{where}: {error.strerror or error}; {THEN}"
+            ) from error
         finally:
+            self._clear_compiled()
             os.close(self.lock)
             self.lock = None
 
@@ -131,6 +144,24 @@ class SweepFolder:
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
 
+    def compiled(self, slot: int) -> Path:
+        """Where the runs of a slot keep compiled programs, as long as the sweep runs.
+
+        One after another they mostly compile the same. A slot has its own, because JAX
+        writes these files in place, where a neighbour might read half of one. They do
+        not outlive the sweep, which may go on on a machine with another processor.
+
+        Args:
+          slot: its number.
+
+        Returns:
+          A folder, which need not exist.
+        """
+        return self.path / _COMPILED / str(slot)
+
+    def _clear_compiled(self) -> None:
+        shutil.rmtree(self.path / _COMPILED, ignore_errors=True)
+
     def _description(self) -> dict[str, Any] | None:
         try:
             found = json.loads((self.path / "config.json").read_text())
@@ -138,6 +169,11 @@ class SweepFolder:
             return None
         mine = isinstance(found, dict) and found.get("command") == "sweep"
         return found if mine and "name" in found else None
+
+    @property
+    def table(self) -> Path:
+        """``sweep.csv``, with a row for each run."""
+        return self.path / "sweep.csv"
 
     def run_path(self, run: Run) -> Path:
         """The folder of a run, which need not exist.
@@ -159,11 +195,13 @@ class SweepFolder:
         return "missing"
 
     def result(self, run: Run) -> Result | None:
-        """The row of a finished run, None of any other."""
-        path = self.run_path(run) / "results.csv"
+        """The row of a finished run, None of any other.
+
+        Raises:
+          ExperimentError: if ``results.csv`` is damaged.
+        """
         try:
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
+            rows = read_csv(self.run_path(run) / "results.csv")
         except FileNotFoundError:
             return None
         return rows[-1] if rows else None

@@ -6,10 +6,10 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from experiments.errors import ExperimentError
-from experiments.sweep._config import Setting, SweepConfig, shown
+from experiments.sweep._config import Setting, SweepConfig
+from experiments.sweep._flags import flag_words
 
 _LONGEST = 80  # characters of a name, hash left out
 _DIGITS = 10  # of the hash: 40 bits
@@ -93,23 +93,3 @@ def _runs(config: SweepConfig) -> Iterator[Run]:
                     flags = {"task": config.task} | flags
                 words = (flag_words(flag, value) for flag, value in flags.items())
                 yield Run(setting, optimizer, seed, config.command, tuple(words))
-
-
-def flag_words(flag: str, value: Any) -> tuple[str, ...]:
-    """A flag as words of a command line.
-
-    Args:
-      flag: its name, with underscores; dots for one inside a group.
-      value: number, text, truth value or list.
-
-    Returns:
-      The words.
-    """
-    *groups, name = flag.replace("_", "-").split(".")
-    if isinstance(value, bool):
-        name = name if value else f"no-{name}"
-        return ("--" + ".".join([*groups, name]),)
-    dashed = "--" + ".".join([*groups, name])
-    if isinstance(value, list):
-        return (dashed, *map(shown, value))
-    return (f"{dashed}={shown(value)}",)

@@ -35,10 +35,19 @@ class Score:
     Attributes:
       name: without what it was measured on, such as ``"accuracy"``.
       mode: whether less or more is better.
+      splits: whether it is measured on validation and test; else, as for samples of a
+        generator, once.
     """
 
     name: str
     mode: Mode
+    splits: bool = True
+
+    @property
+    def chosen_by(self) -> str:
+        """What rows are chosen by, in words."""
+        words = self.name.replace("_", " ")
+        return f"validation {words}" if self.splits else words
 
     @property
     def percent(self) -> bool:
@@ -85,6 +94,7 @@ class Line:
       optimizer: registry name.
       planned: number of seeds asked for.
       finished: how many of the runs are finished.
+      diverged: how many ended because their loss was not finite.
       model: what was evaluated: ``"last iterate"``, ``"average"`` or both.
       validation: over the finished runs whose score is finite.
       test: the same.
@@ -95,6 +105,7 @@ class Line:
     optimizer: str
     planned: int
     finished: int
+    diverged: int
     model: str
     validation: Summary | None
     test: Summary | None
@@ -124,7 +135,8 @@ def find_score(columns: Sequence[str], config: SweepConfig) -> Score:
         for column in columns
         if (match := re.fullmatch(r"validation_(.+)", column))
     ]
-    if not names:  # of samples: measured on no split, and of the average too
+    splits = bool(names)
+    if not splits:  # of samples: measured on no split, and of the average too
         names = [column for column in columns if f"average_{column}" in columns]
     if config.score is not None:
         if config.score not in names:
@@ -134,11 +146,11 @@ def find_score(columns: Sequence[str], config: SweepConfig) -> Score:
             raise ExperimentError(
                 f'{config.source}: say mode = "min" or "max" for {config.score}'
             )
-        return Score(config.score, mode)
+        return Score(config.score, mode, splits)
     for word, mode in _MODES.items():
         for name in names:
             if _last_word(name) == word:
-                return Score(name, config.mode or mode)
+                return Score(name, config.mode or mode, splits)
     raise ExperimentError(
         f"{config.source}: say which score is compared, and whether "
         f'mode = "min" or "max"; there are: {", ".join(names) or "none"}'
@@ -159,7 +171,7 @@ def score_run(result: Result, score: Score) -> Scored:
     Returns:
       Validation and test.
     """
-    split = "validation_" if f"validation_{score.name}" in result else ""
+    split = "validation_" if score.splits else ""
     average = _number(result.get(f"average_{split}{score.name}"))
     if average is None:
         iterate = _number(result.get(f"{split}{score.name}"))
@@ -179,6 +191,8 @@ def make_line(
     optimizer: str,
     results: Sequence[Result | None],
     score: Score | None,
+    *,
+    diverged: int = 0,
 ) -> Line:
     """Summarises the runs of one setting and optimiser.
 
@@ -187,6 +201,7 @@ def make_line(
       optimizer: registry name.
       results: of each seed, None where it is not finished.
       score: what is compared, None as long as nothing is finished.
+      diverged: how many of those without a result are over all the same.
 
     Returns:
       The line.
@@ -201,6 +216,7 @@ def make_line(
         optimizer=optimizer,
         planned=len(results),
         finished=len(done),
+        diverged=diverged,
         model=", ".join(names[kind] for kind in sorted(kinds)),
         validation=_summary([one.validation for one in scored]),
         test=_summary([one.test for one in scored]),

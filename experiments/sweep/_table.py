@@ -1,33 +1,36 @@
 """``sweep.csv`` with a row for each run, ``table.md`` and the table on the console."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from experiments.console import table_console
+from experiments.csv_files import write_csv
 from experiments.files import write_atomically
 from experiments.report import _page
-from experiments.run_folder import write_csv
 from experiments.statistics import Summary
-from experiments.sweep._config import SweepConfig, shown
-from experiments.sweep._folder import Result, SweepFolder
+from experiments.sweep._config import SweepConfig
+from experiments.sweep._failures import Errors, describe, is_diverged
+from experiments.sweep._flags import shown
+from experiments.sweep._folder import THEN, Result, SweepFolder
 from experiments.sweep._plan import Run
 from experiments.sweep._scores import Line, Score, best, find_score, make_line
 
 _HOW_TO_READ = (
     "Mean ± sample deviation over seeds and the 95 % bootstrap interval of the mean, "
     "which resamples seeds only: for a handful of them it is too narrow. Scores of the "
-    "average where the optimiser makes one. Rows are chosen on validation (**best** of "
-    "all, *best of* an optimiser), among those that have all their seeds; the test "
-    "score to report is the chosen row's, not the highest there is."
+    "average where the optimiser makes one. **best** is the best row of all, *best of* "
+    "that of an optimiser, among those that have all their seeds."
+)
+_ON_SPLITS = (
+    "Rows are chosen on validation; the test score to report is the chosen row's, not "
+    "the highest there is."
 )
 
 
-def write_runs(
-    folder: SweepFolder, runs: Sequence[Run], errors: Mapping[str, str]
-) -> None:
+def write_runs(folder: SweepFolder, runs: Sequence[Run], errors: Errors) -> None:
     """Writes ``sweep.csv``.
 
     Args:
@@ -41,11 +44,14 @@ def write_runs(
     for run in runs:
         result = folder.result(run) or {}
         columns |= dict.fromkeys(result)
-        state = "failed" if run.id in errors else folder.state(run)
+        error = errors.get(run.id)
+        state: str = folder.state(run)
+        if error is not None:
+            state = "diverged" if is_diverged(error) else "failed"
         row: dict[str, object] = {
             "run": folder.run_path(run).name,
             "state": state,
-            "error": errors.get(run.id),
+            "error": error,
             "setting": run.setting.label,
         }
         for name in flags:
@@ -54,7 +60,7 @@ def write_runs(
         rows.append(row | {"optimizer": run.optimizer, "seed": run.seed} | result)
     header = ("run", "state", "error", "setting", *map(_column, flags))
     header += ("optimizer", "seed", *columns)
-    write_csv(folder.path / "sweep.csv", tuple(dict.fromkeys(header)), rows)
+    write_csv(folder.table, tuple(dict.fromkeys(header)), rows, THEN)
 
 
 def _column(flag: str) -> str:
@@ -63,7 +69,7 @@ def _column(flag: str) -> str:
 
 
 def make_table(
-    config: SweepConfig, folder: SweepFolder, runs: Sequence[Run]
+    config: SweepConfig, folder: SweepFolder, runs: Sequence[Run], errors: Errors
 ) -> tuple[list[Line], Score | None]:
     """The lines of the table, in the order of the configuration.
 
@@ -71,6 +77,7 @@ def make_table(
       config: the sweep.
       folder: its folder.
       runs: all runs.
+      errors: of those that failed.
 
     Returns:
       Lines and what they compare, None as long as no run is finished.
@@ -86,7 +93,9 @@ def make_table(
     lines = []
     for own in groups.values():
         found: list[Result | None] = [results[run.id] for run in own]
-        lines.append(make_line(own[0].setting, own[0].optimizer, found, score))
+        diverged = sum(is_diverged(errors.get(run.id)) for run in own)
+        setting, optimizer = own[0].setting, own[0].optimizer
+        lines.append(make_line(setting, optimizer, found, score, diverged=diverged))
     return lines, score
 
 
@@ -95,6 +104,8 @@ def header(score: Score | None) -> tuple[str, ...]:
     unit = " %" if score and score.percent else ""
     name = score.name.replace("_", " ") if score else "score"
     scores = (f"validation\n{name}{unit}", f"test\n{name}{unit}")
+    if score and not score.splits:
+        scores = (f"{name}{unit}",)
     return ("setting", "optimiser", "seeds", "model", *scores, "s/run", "chosen")
 
 
@@ -112,15 +123,18 @@ def cells(line: Line, score: Score | None, chosen: str) -> tuple[str, ...]:
     seeds = str(line.finished)
     if line.finished < line.planned:
         seeds += f" of {line.planned}"
+        seeds += f", {line.diverged} diverged" * bool(line.diverged)
     elif not line.complete:
         seeds += ", not all finite"
+    summaries = [line.validation, line.test]
+    if score and not score.splits:
+        summaries = [line.validation]
     return (
         line.setting.label or "–",
         line.optimizer,
         seeds,
         line.model or "–",
-        _over_seeds(line.validation, score),
-        _over_seeds(line.test, score),
+        *(_over_seeds(summary, score) for summary in summaries),
         "–" if line.seconds is None else f"{line.seconds:.1f}",
         chosen,
     )
@@ -166,7 +180,7 @@ def verdict(lines: Sequence[Line], score: Score | None) -> list[str]:
         return ["No run is finished."]
     chosen = marks(lines, score)
     if len(lines) > 1 and not chosen:
-        return ["No row has all its seeds yet, so that none is chosen."]
+        return ["No row has all its seeds, so that none is chosen."]
     unit = " %" if score.percent else ""
     sentences = []
     for number in sorted(chosen, key=lambda number: chosen[number] != "best"):
@@ -176,36 +190,52 @@ def verdict(lines: Sequence[Line], score: Score | None) -> list[str]:
             _over_seeds(summary, score).replace("\n", " ")
             for summary in (line.validation, line.test)
         )
+        values = f"{validation}{unit}"
+        if score.splits:
+            values = f"validation {values}, test {test}{unit}"
         what = "Best" if chosen[number] == "best" else f"Best of {line.optimizer}"
-        sentences.append(
-            f"{what} by validation {score.name.replace('_', ' ')}: {label}: "
-            f"validation {validation}{unit}, test {test}{unit}."
-        )
+        sentences.append(f"{what} by {score.chosen_by}: {label}: {values}.")
     return sentences
 
 
-def write(config: SweepConfig, folder: SweepFolder, runs: Sequence[Run]) -> None:
+def write(
+    config: SweepConfig, folder: SweepFolder, runs: Sequence[Run], errors: Errors
+) -> None:
     """Writes ``table.md``.
 
     Args:
       config: the sweep.
       folder: its folder.
       runs: all runs.
+      errors: of those that failed.
     """
-    lines, score = make_table(config, folder, runs)
+    lines, score = make_table(config, folder, runs, errors)
     chosen = marks(lines, score)
     rows = []
     for number, line in enumerate(lines):
         mark = chosen.get(number, "")
         emphasis = {"": "", "best": "**"}.get(mark, "*")
         rows.append(cells(line, score, f"{emphasis}{mark}{emphasis}"))
-    text = "\n\n".join([*verdict(lines, score), _HOW_TO_READ])
+    paragraphs = [*verdict(lines, score), _HOW_TO_READ]
+    if score and score.splits:
+        paragraphs[-1] += f" {_ON_SPLITS}"
+    said = [
+        f"- {run.label}: {describe(errors[run.id])}" for run in runs if run.id in errors
+    ]
+    if said:
+        paragraphs += ["Without a result:", "\n".join(said)]
+    text = "\n\n".join(paragraphs)
     table = _page.markdown(header(score), rows)
-    write_atomically(folder.path / "table.md", f"# {config.name}\n\n{table}\n{text}\n")
+    page = f"# {config.name}\n\n{table}\n{text}\n"
+    write_atomically(folder.path / "table.md", page, THEN)
 
 
 def show(
-    config: SweepConfig, folder: SweepFolder, runs: Sequence[Run], console: Console
+    config: SweepConfig,
+    folder: SweepFolder,
+    runs: Sequence[Run],
+    errors: Errors,
+    console: Console,
 ) -> None:
     """Prints the table and what was chosen.
 
@@ -213,9 +243,10 @@ def show(
       config: the sweep.
       folder: its folder.
       runs: all runs.
+      errors: of those that failed.
       console: where to.
     """
-    lines, score = make_table(config, folder, runs)
+    lines, score = make_table(config, folder, runs, errors)
     chosen = marks(lines, score)
     table = Table(*header(score), box=None, pad_edge=False)
     for number, line in enumerate(lines):

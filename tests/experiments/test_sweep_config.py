@@ -130,6 +130,13 @@ def test_nested_tables_are_dotted_flags(written):
         (HEAD + "[grid]\nepochs = [1, 1]", ["[grid] epochs must differ, got 1, 1"]),
         (HEAD + "[fixed]\nseed = 3", ["[fixed] seed: name it in seeds"]),
         (HEAD + "[grid]\nout = ['a']", ["[grid] out: each run has its own folder"]),
+        (HEAD + "[fixed]\nno-resume = true", ["[fixed] no_resume: give it to sweep"]),
+        (HEAD + "[fixed]\nhelp = true", ["[fixed] help: it is no setting"]),
+        (
+            HEAD + "[fixed]\ndistributed = true",
+            ["[fixed] distributed: each run of a sweep is one process; call train"],
+        ),
+        (HEAD + "[grid]\nprocess-id = [0, 1]", ["[grid] process_id: each run of a"]),
         (HEAD + "[fixed]\nepochs = 2026-01-01", ["[fixed] epochs must be a number"]),
         (
             HEAD + "[fixed]\nbatch-size = 1\nbatch_size = 2",
@@ -192,13 +199,15 @@ def test_a_file_that_is_not_there(tmp_path, capsys):
 @pytest.mark.parametrize("task", TASKS)
 def test_the_flags_of_every_task_are_known(task, written, capsys):
     text = f'task = "{task}"\n{HEAD}[fixed]\nepochs = 2\nlearning_rate = 0.1\n'
+    text += 'devices = 1\nshard = "full"\ntensorboard = true\non_nan = "skip"\n'
     path = written(text)
     out = path.parent / "out"
     assert main(["sweep", str(path), f"--out={out}", "--dry-run"]) == 0
     line = capsys.readouterr().out.splitlines()[0]
     assert line.startswith(
         f"python -m experiments train --task={task} --optimizer=sgd --seed=0 "
-        f"--epochs=2 --learning-rate=0.1 --out={out}/sgd-seed0-"
+        "--epochs=2 --learning-rate=0.1 --devices=1 --shard=full --tensorboard "
+        f"--on-nan=skip --out={out}/sgd-seed0-"
     )
 
 

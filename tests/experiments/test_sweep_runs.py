@@ -36,15 +36,6 @@ def _one_device_and_the_checkout():
         yield
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    config = folder / "four.toml"
-    config.write_text(FOUR)
-    assert main(["sweep", str(config), f"--out={folder / 'out'}", "--workers=2"]) == 0
-    return folder / "out"
-
-
 def read_csv(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
@@ -79,49 +70,81 @@ def test_one_run(tmp_path, capsys):
     assert "sgd, seed 3" in (out / "logs" / f"{row['run']}.log").read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_two_by_two_stopped_in_the_middle_and_resumed(number, whole, tmp_path, capsys):
-    config, out = tmp_path / "four.toml", tmp_path / "out"
-    config.write_text(FOUR)
+def start(config, out, *more):
     words = [sys.executable, "-m", "experiments", "sweep", str(config)]
-    process = subprocess.Popen(
-        [*words, f"--out={out}"],
+    return subprocess.Popen(
+        [*words, f"--out={out}", *more],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_for_checkpoint(process, out, run):
     deadline = time.monotonic() + 300
-    # The first run is over and the second has saved.
-    while not list(out.glob("gadam-seed0-*/checkpoints/[0-9]*")):
+    while not list(out.glob(f"{run}-*/checkpoints/[0-9]*")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(number)
-    _, error = process.communicate()
-    if number == signal.SIGTERM:
-        assert process.returncode == 0
-        assert error.splitlines()[-1] == (
-            f"stopped; go on with: python -m experiments sweep {config} "
-            f"--out={out} --resume"
-        )
-        states = [row["state"] for row in read_csv(out / "sweep.csv")]
-        assert states == ["finished", "half done", "missing", "missing"]
-    else:  # its run is alive, and ends by itself: until then no other may begin
-        capsys.readouterr()
-        while (status := main(["sweep", str(config), f"--out={out}", "--resume"])) == 2:
-            assert "in use by another sweep" in capsys.readouterr().err
-            assert time.monotonic() < deadline
-            time.sleep(1)
-        assert status == 0
-    assert main(["sweep", str(config), f"--out={out}", "--resume"]) == 0
 
-    pairs = zip(read_csv(whole / "sweep.csv"), read_csv(out / "sweep.csv"), strict=True)
-    for expected, found in pairs:
-        assert found["run"] == expected["run"]
+
+@pytest.mark.slow
+def test_two_by_two_stopped_then_killed_and_resumed(tmp_path, capsys):
+    config, out = tmp_path / "four.toml", tmp_path / "out"
+    config.write_text(FOUR)
+    whole = tmp_path / "whole"
+    assert main(["sweep", str(config), f"--out={whole}", "--workers=2"]) == 0
+
+    process = start(config, out)
+    wait_for_checkpoint(process, out, "gadam-seed0")
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate()
+    assert process.returncode == 0
+    assert error.splitlines()[-1] == (
+        f"stopped; go on with: python -m experiments sweep {config} "
+        f"--out={out} --resume"
+    )
+    states = [row["state"] for row in read_csv(out / "sweep.csv")]
+    assert states == ["finished", "half done", "missing", "missing"]
+
+    process = start(config, out, "--resume")
+    wait_for_checkpoint(process, out, "sgd-seed1")
+    process.kill()
+    process.communicate()
+    # Its run is alive, and ends by itself: until then no other may begin.
+    capsys.readouterr()
+    refused = 0
+    deadline = time.monotonic() + 300
+    while (status := main(["sweep", str(config), f"--out={out}", "--resume"])) == 2:
+        assert "in use by another sweep" in capsys.readouterr().err
+        assert time.monotonic() < deadline
+        refused += 1
+        time.sleep(1)
+    assert status == 0
+    assert refused
+
+    found = read_csv(out / "sweep.csv")
+    for expected, row in zip(read_csv(whole / "sweep.csv"), found, strict=True):
+        assert row["run"] == expected["run"]
         for name in ("steps", "validation_accuracy", "test_loss", "average_test_loss"):
-            assert found[name] == expected[name]
-        rows = [folder / found["run"] / "metrics.jsonl" for folder in (whole, out)]
+            assert row[name] == expected[name]
+        rows = [folder / row["run"] / "metrics.jsonl" for folder in (whole, out)]
         assert rows[0].read_bytes() == rows[1].read_bytes()
-    resumed = read_csv(out / "sweep.csv")[1]["resumed_from_step"]
-    assert (int(resumed) > 0) == (number == signal.SIGTERM)
+    resumed = [int(row["resumed_from_step"]) > 0 for row in found]
+    assert resumed == [False, True, False, False]
+
+
+@pytest.mark.slow
+def test_a_rate_that_diverges_is_named_and_loses_no_other_run(tmp_path, capsys):
+    config, out = tmp_path / "rates.toml", tmp_path / "out"
+    config.write_text(
+        'optimizers = ["sgd"]\nseeds = [0]\n'
+        '[fixed]\nmodel = "vgg_tiny"\nepochs = 1\n'
+        "[grid]\nlearning_rate = [0.02, 1e30, 0.04]\n"
+    )
+    assert main(["sweep", str(config), f"--out={out}"]) == 0
+    states = [row["state"] for row in read_csv(out / "sweep.csv")]
+    assert states == ["finished", "diverged", "finished"]
+    said = "sgd, learning_rate=1e+30, seed 0: diverged: the loss is not finite at step"
+    assert capsys.readouterr().err.startswith(said)
+    assert f"- {said}" in (out / "table.md").read_text()

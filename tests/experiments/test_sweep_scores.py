@@ -149,6 +149,21 @@ def test_the_least_perplexity_of_a_complete_row_is_chosen():
     assert second.startswith("Best of sgd by validation perplexity: sgd, a: valid")
 
 
+def test_what_is_measured_on_no_split_has_one_column():
+    score = find_score(GAN, config())
+    rows = [{"frechet_distance": "3", "average_frechet_distance": "2"}]
+    setting = Setting("a", {}, ("adam",))
+    found = [make_line(setting, name, rows, score) for name in ("adam", "sgd")]
+    header = _table.header(score)
+    assert header[3:6] == ("model", "frechet distance", "s/run")
+    cells = _table.cells(found[0], score, "best")
+    assert cells == ("a", "adam", "1", "average", "2.0000", "–", "best")
+    assert len(cells) == len(header)
+    assert _table.verdict(found, score) == [
+        "Best by frechet distance: adam, a: 2.0000."
+    ]
+
+
 def test_nothing_is_chosen_without_a_choice():
     found, score = lines([("", "sgd", ["3"])])
     assert _table.marks(found, score) == {}

@@ -25,7 +25,9 @@ def problem():
 
 @pytest.fixture(scope="module")
 def minimum(problem):
-    return study.minimise(problem)
+    """Found in float64 without the global switch, as the command does."""
+    with jax.enable_x64(False):
+        return study.minimise(problem)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_minimum_is_that_of_another_method(problem, minimum):
 
 @pytest.mark.parametrize("l2", ["0.03", "1e-300"])
 def test_a_minimum_that_is_not_found_is_said(l2, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(_problem, "_NEWTON_STEPS", 3)
+    monkeypatch.setattr(_problem, "_NEWTON_STEPS", 1)
     folder = tmp_path / "run"
     assert main(["variance_reduction", f"--l2={l2}", f"--out={folder}"]) == 2
     assert f"choose a larger --l2, got {l2}" in capsys.readouterr().err
@@ -121,10 +123,9 @@ def test_runs_are_those_of_numpy(name, problem, minimum, compared):
     np.testing.assert_allclose([row["gap"] for row in rows], gaps, rtol=6e-4)
 
 
-def test_float64_needs_no_global_switch(compared):
+def test_float64_needs_no_global_switch(problem, minimum, compared):
+    assert minimum.weights.dtype == np.float64
     with jax.enable_x64(False):
-        problem = study.load(CONFIG.l2)
-        minimum = study.minimise(problem)
         config = VarianceReductionConfig(passes=150)
         rows = study.runner(problem, minimum, compared["svrg"], config)(0)
         assert not jax.config.jax_enable_x64  # type: ignore[attr-defined]
@@ -180,7 +181,8 @@ def test_divergence_is_said(problem, minimum):
     assert _report.figure(rows, methods, minimum).startswith(b"\x89PNG")
 
 
-def test_command_writes_its_files(tmp_path, capsys):
+def test_command_writes_its_files(minimum, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(study, "minimise", lambda problem: minimum)
     folder = tmp_path / "run"
     arguments = ["--passes=13", "--seeds", "4", "2", f"--out={folder}"]
     assert main(["variance_reduction", *arguments]) == 0

@@ -37,8 +37,8 @@ def little(task):
     return study.Task(part(task.train), part(task.test))
 
 
-def derivatives(problem, weights):
-    """Loss, gradient and dense Hessian in NumPy."""
+def loss_and_gradient(problem, weights):
+    """In NumPy, and with them the chances of the classes."""
     x, labels = problem.features, problem.labels
     scores = x @ weights
     scores = scores - scores.max(axis=1, keepdims=True)
@@ -46,10 +46,16 @@ def derivatives(problem, weights):
     chances /= chances.sum(axis=1, keepdims=True)
     rows = np.arange(len(labels))
     loss = -np.log(chances[rows, labels]).mean()
-    classes = np.eye(problem.num_classes)
+    gradient = x.T @ (chances - np.eye(problem.num_classes)[labels]) / len(labels)
+    return loss, gradient, chances
+
+
+def derivatives(problem, weights):
+    """Loss, gradient and dense Hessian in NumPy."""
+    loss, gradient, chances = loss_and_gradient(problem, weights)
+    x, classes = problem.features, np.eye(problem.num_classes)
     curved = chances[:, :, None] * (classes - chances[:, None, :])
-    hessian = np.einsum("na,nij,nb->aibj", x, curved, x, optimize=True) / len(labels)
-    gradient = x.T @ (chances - classes[labels]) / len(labels)
+    hessian = np.einsum("na,nij,nb->aibj", x, curved, x, optimize=True) / len(x)
     return loss, gradient.ravel(), hessian.reshape(weights.size, -1)
 
 
@@ -131,8 +137,8 @@ def test_under_a_large_damping_it_is_gradient_descent(task):
         np.testing.assert_allclose(curve, descent.curves[name], rtol=1e-5)
     weights = task.train.start
     for _ in range(SMALL.updates):
-        _, gradient, _ = derivatives(task.train, weights)
-        weights = weights - 0.01 * gradient.reshape(weights.shape)
+        _, gradient, _ = loss_and_gradient(task.train, weights)
+        weights = weights - 0.01 * gradient
     wrong = (task.test.features @ weights).argmax(1) != task.test.labels
     assert descent.row["test_error"] == pytest.approx(wrong.mean(), rel=1e-5)
 

@@ -89,7 +89,10 @@ def test_the_kept_second_order_results_are_of_the_preset_and_as_the_note_says():
 
 def test_interrupted_and_resumed_is_as_in_one_go(tmp_path, monkeypatch, capsys):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
+    show = compare._show
+    monkeypatch.setattr(compare, "_show", lambda *_: None)  # figures take long
     assert main(["compare", *PAIR, f"--out={whole}"]) == 0
+    monkeypatch.setattr(compare, "_show", show)
 
     run, calls = image.run, []
 
@@ -140,6 +143,7 @@ def test_interrupted_and_resumed_is_as_in_one_go(tmp_path, monkeypatch, capsys):
 
     # Everything is done: resuming once more trains nothing and changes no result.
     monkeypatch.setattr(image, "run", None)
+    monkeypatch.setattr(compare, "_show", lambda *_: None)
     assert main(["compare", *PAIR, f"--out={parts}", "--resume"]) == 0
     assert results(parts) == rows
 

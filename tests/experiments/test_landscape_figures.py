@@ -33,8 +33,18 @@ def coloured(png):
     return np.mean(np.ptp(image, axis=-1) > 0.1)
 
 
-@pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("bounds", [None, (0.0, 1.0), (0.1, 0.5)])
+@pytest.mark.parametrize(
+    ("log", "bounds"),
+    [
+        (False, (0.0, 1.0)),
+        (True, None),
+        (True, (0.1, 0.5)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((False, None), (False, (0.1, 0.5)), (True, (0.0, 1.0)))
+        ),
+    ],
+)
 def test_every_figure_with_every_scale(log, bounds):
     surfaces = {"a": bowl(), "b": bowl(0.2)}
     for png in (

@@ -83,7 +83,14 @@ def test_runs_repeat_and_seeds_differ_without_compiling_again(digits):
     assert other[0][0]["train_loss"] != first[0][0]["train_loss"]
 
 
-@pytest.mark.parametrize("name", ["sam", "sls", "svrg", "nt_asgd", "swats"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sam", "sls", "svrg"),
+        # trained in the tests of language and of the switch too
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("nt_asgd", "swats")),
+    ],
+)
 def test_optimisers_with_needs_and_triggers_train(digits, name):
     config = dataclasses.replace(
         SHORT,

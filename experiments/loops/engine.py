@@ -19,6 +19,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+import optax_ia
 from experiments.checkpoints import Checkpoints
 from experiments.loops._finite import NotFiniteError as NotFiniteError
 from experiments.loops._finite import OnNan as OnNan
@@ -42,7 +43,7 @@ class Fit:
       first_step: updates that the checkpoint had, from which the run went on.
       compile_seconds: the first step, which compiles.
       steps_per_second: of the others, without evaluation; None if there were none.
-      seconds: all of it, evaluation and restoring included.
+      began: when, as ``time.perf_counter`` has it.
       stopped: by what: the end of the last epoch, or the task.
     """
 
@@ -51,8 +52,41 @@ class Fit:
     first_step: int
     compile_seconds: float
     steps_per_second: float | None
-    seconds: float
+    began: float
     stopped: Literal["end", "trigger"]
+
+
+def result_row(config: Any, fitted: Fit, opt_state: Any, **own: Any) -> Row:
+    """The row of a finished run for ``results.csv``, without commit and versions.
+
+    Args:
+      config: the run, with optimizer, seed, dataset, learning rate and ``to_json``.
+      fitted: what :func:`fit` told.
+      opt_state: at the end, of the optimiser whose average counts.
+      **own: what the task adds, its scores among it.
+
+    Returns:
+      The row; what is not finite in it is None. Its seconds end now.
+    """
+    rate = fitted.steps_per_second
+    averaged = optax_ia.diagnostics(opt_state).get("num_averaged", 0)
+    return without_nan(
+        {
+            "optimizer": config.optimizer,
+            "seed": config.seed,
+            "dataset": config.dataset,
+            "epochs": fitted.epoch,
+            "steps": fitted.step,
+            "learning_rate": config.learning_rate,
+            "num_averaged": int(averaged),
+            **own,
+            "seconds": round(time.perf_counter() - fitted.began, 3),
+            "compile_seconds": round(fitted.compile_seconds, 3),
+            "steps_per_second": None if rate is None else round(rate, 2),
+            "resumed_from_step": fitted.first_step,
+            "config": config.to_json(),
+        }
+    )
 
 
 class Preempted(Exception):
@@ -146,7 +180,7 @@ def fit(
         steps_per_second=(
             timed / (training_seconds - compile_seconds) if timed > 0 else None
         ),
-        seconds=time.perf_counter() - began,
+        began=began,
         stopped=stopped,
     )
 

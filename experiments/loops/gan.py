@@ -8,7 +8,6 @@ one, is drawn from with batch statistics estimated anew; the critic's is not use
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from experiments.loops.engine import (
     Training,
     fit,
     norms_and_diagnostics,
-    without_nan,
+    result_row,
 )
 from experiments.parallel import Placement, is_leader
 from optax_ia.flax import TrainState
@@ -244,7 +243,6 @@ def run(
     Returns:
       The row of the run for ``results.csv``, without commit and versions.
     """
-    began = time.perf_counter()
     task = GanTask(config, data, samples, skip=on_nan == "skip", placement=placement)
     training, fitted = fit(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
@@ -256,28 +254,15 @@ def run(
     floor = frechet_distance(
         features.of(data.train[:count]), features.of(data.validation)
     )
-    rate = fitted.steps_per_second
-    counts = optax_ia.diagnostics(state.generator.opt_state)
-    return without_nan(
-        {
-            "optimizer": config.optimizer,
-            "critic_optimizer": config.critic_optimizer,
-            "seed": config.seed,
-            "dataset": config.dataset,
-            "constraint": config.constraint,
-            "epochs": fitted.epoch,
-            "steps": fitted.step,
-            "critic_steps": int(state.critic.step),
-            "learning_rate": config.learning_rate,
-            "critic_learning_rate": config.critic_learning_rate,
-            "num_averaged": int(counts.get("num_averaged", 0)),
-            **scores,
-            "data_frechet_distance": floor,
-            "classifier_accuracy": features.accuracy,
-            "seconds": round(time.perf_counter() - began, 3),
-            "compile_seconds": round(fitted.compile_seconds, 3),
-            "steps_per_second": None if rate is None else round(rate, 2),
-            "resumed_from_step": fitted.first_step,
-            "config": config.to_json(),
-        }
+    return result_row(
+        config,
+        fitted,
+        state.generator.opt_state,
+        critic_optimizer=config.critic_optimizer,
+        constraint=config.constraint,
+        critic_steps=int(state.critic.step),
+        critic_learning_rate=config.critic_learning_rate,
+        **scores,
+        data_frechet_distance=floor,
+        classifier_accuracy=features.accuracy,
     )

@@ -7,7 +7,6 @@ a run that goes on from a checkpoint ends in the same bits as one that never sto
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -41,8 +40,8 @@ from experiments.loops.engine import (
     Training,
     fit,
     norms_and_diagnostics,
+    result_row,
     skipping,
-    without_nan,
 )
 from experiments.loops.evaluation import candidates, score_splits
 from experiments.parallel import Placement
@@ -223,32 +222,17 @@ def run(
     Returns:
       The row of the run for ``results.csv``, without commit and versions.
     """
-    began = time.perf_counter()
     task = ImageTask(config, data, skip=on_nan == "skip", placement=placement)
     training, fitted = fit(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )
     state = training.state
     splits = {name: split_of(data, name) for name in final_splits}
-    rate = fitted.steps_per_second
-    return without_nan(
-        {
-            "optimizer": config.optimizer,
-            "seed": config.seed,
-            "dataset": config.dataset,
-            "model": config.model,
-            "epochs": fitted.epoch,
-            "steps": fitted.step,
-            "learning_rate": config.learning_rate,
-            "weight_decay": config.weight_decay,
-            "num_averaged": int(
-                optax_ia.diagnostics(state.opt_state).get("num_averaged", 0)
-            ),
-            **task.scores(state, task.candidates(state), splits),
-            "seconds": round(time.perf_counter() - began, 3),
-            "compile_seconds": round(fitted.compile_seconds, 3),
-            "steps_per_second": None if rate is None else round(rate, 2),
-            "resumed_from_step": fitted.first_step,
-            "config": config.to_json(),
-        }
+    return result_row(
+        config,
+        fitted,
+        state.opt_state,
+        model=config.model,
+        weight_decay=config.weight_decay,
+        **task.scores(state, task.candidates(state), splits),
     )

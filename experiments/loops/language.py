@@ -11,7 +11,6 @@ dropout off, of the iterate and, once there is one, of the average.
 """
 
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,8 @@ from experiments.loops.engine import (
     Training,
     fit,
     norms_and_diagnostics,
+    result_row,
     skipping,
-    without_nan,
 )
 from experiments.parallel import Placement
 from optax_ia import registry
@@ -270,31 +269,17 @@ def run(
     Returns:
       The row of the run for ``results.csv``, without commit and versions.
     """
-    began = time.perf_counter()
     task = LanguageRunTask(config, corpus, skip=on_nan == "skip", placement=placement)
     training, fitted = fit(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )
     state = training.state
-    told = optax_ia.diagnostics(state.opt_state)
-    rate = fitted.steps_per_second
-    return without_nan(
-        {
-            "optimizer": config.optimizer,
-            "seed": config.seed,
-            "dataset": config.dataset,
-            "text_hash": corpus.sha256,
-            "model": config.model,
-            "epochs": fitted.epoch,
-            "steps": fitted.step,
-            "learning_rate": config.learning_rate,
-            "weight_decay": config.weight_decay,
-            "num_averaged": int(told.get("num_averaged", 0)),
-            **task.perplexities(state, final_splits),
-            "seconds": round(time.perf_counter() - began, 3),
-            "compile_seconds": round(fitted.compile_seconds, 3),
-            "steps_per_second": None if rate is None else round(rate, 2),
-            "resumed_from_step": fitted.first_step,
-            "config": config.to_json(),
-        }
+    return result_row(
+        config,
+        fitted,
+        state.opt_state,
+        text_hash=corpus.sha256,
+        model=config.model,
+        weight_decay=config.weight_decay,
+        **task.perplexities(state, final_splits),
     )

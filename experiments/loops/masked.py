@@ -7,7 +7,6 @@ RoBERTa; of averaging optimisers it falls to a half, until averaging begins, and
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ from experiments.loops.engine import (
     Training,
     fit,
     norms_and_diagnostics,
-    without_nan,
+    result_row,
 )
 from experiments.parallel import Placement, in_place
 from optax_ia import models, registry
@@ -264,32 +263,19 @@ def run(
     Returns:
       The row of the run for ``results.csv``, without commit and versions.
     """
-    began = time.perf_counter()
     task = MaskedTask(config, data, skip=on_nan == "skip", placement=placement)
     training, fitted = fit(
         task, on_epoch=on_epoch, checkpoints=checkpoints, on_nan=on_nan, **hooks
     )
-    state, rate = training.state, fitted.steps_per_second
-    counts = optax_ia.diagnostics(state.opt_state)
-    return without_nan(
-        {
-            "optimizer": config.optimizer,
-            "seed": config.seed,
-            "dataset": config.dataset,
-            "model": config.model,
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-            "epochs": fitted.epoch,
-            "steps": fitted.step,
-            "learning_rate": config.learning_rate,
-            "weight_decay": config.weight_decay,
-            "num_averaged": int(counts.get("num_averaged", 0)),
-            **evaluate(state, data, final_splits, placement),
-            "text_hash": data.text_hash,
-            "bpe_hash": data.bpe_hash,
-            "seconds": round(time.perf_counter() - began, 3),
-            "compile_seconds": round(fitted.compile_seconds, 3),
-            "steps_per_second": None if rate is None else round(rate, 2),
-            "resumed_from_step": fitted.first_step,
-            "config": config.to_json(),
-        }
+    state = training.state
+    return result_row(
+        config,
+        fitted,
+        state.opt_state,
+        model=config.model,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        weight_decay=config.weight_decay,
+        text_hash=data.text_hash,
+        bpe_hash=data.bpe_hash,
+        **evaluate(state, data, final_splits, placement),
     )

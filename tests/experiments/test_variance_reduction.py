@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from experiments import variance_reduction as study
 from experiments.__main__ import main
@@ -16,6 +17,13 @@ from experiments.variance_reduction import _problem, _report
 
 CONFIG = VarianceReductionConfig()
 NAMES = ["sgd", "sgd_decay", "svrg", "svrg_large", "svrg_large_often"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Matrices are small: several threads wait for each other for most of the time."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -86,9 +86,12 @@ def test_runs_repeat_and_seeds_differ_without_compiling_again(digits):
 @pytest.mark.parametrize(
     "name",
     [
-        *("sam", "sls", "svrg"),
+        *("sls", "svrg"),
         # trained in the tests of language and of the switch too
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("nt_asgd", "swats")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("sam", "nt_asgd", "swats")
+        ),
     ],
 )
 def test_optimisers_with_needs_and_triggers_train(digits, name):

@@ -135,6 +135,7 @@ TINY = [name for name in NAMES if "tiny" in name]
 LARGE = {
     *("resnet44", "resnet56", "resnet110", "preresnet110", "preresnet164"),
     *("resnet101", "resnet101_cifar", "resnext29_16x64d", "densenet121"),
+    *("resnet50_cifar", "resnext50_32x4d", "se_resnet50"),
     *("pyramidnet110_a84", "pyramidnet110_a270", "pyramidnet110_a270_bottleneck"),
     *("efficientnet_b1", "efficientnet_b2", "vgg19_bn", "vgg19_bn_cifar"),
     *("shufflenet_v2_x1_5", "shufflenet_v2_x1_5_cifar"),

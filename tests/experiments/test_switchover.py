@@ -1,7 +1,11 @@
 """The switch from Adam to SGD: its criterion, the methods, the command's files."""
 
+import contextlib
 import csv
+import dataclasses
+import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,20 +41,42 @@ def data():
     return image.load(TINY.task)
 
 
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A run of the command with the rates of TINY: its folder, text and traces."""
+
+    folder: Path
+    shown: str
+    traces: list[traced.Trace]
+
+
 @pytest.fixture(scope="module")
-def runs(data):
-    """Both forms of SWATS at the same rate and seed."""
-    chosen = {method.name: method for method in switchover.methods(TINY, EVERY)}
-    return {
-        name: traced.run(
-            TINY.task,
-            switchover.build(chosen[name], TINY, EVERY),
-            data,
-            seed=0,
-            on_epoch=lambda row: None,
-        )
-        for name in (SWATS_PRINTED, SWATS, "adam")
-    }
+def command(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("switchover") / "run"
+    arguments = [f"--{name}={getattr(TINY, name)}" for name in ("adam", "swats", "tol")]
+    arguments += ["--preset=smoke", "--seeds", "0", "1", f"--out={folder}"]
+    run, traces = traced.run, []
+
+    def recorded(*arguments, **options):
+        traces.append(run(*arguments, **options))
+        return traces[-1]
+
+    with pytest.MonkeyPatch.context() as patch, io.StringIO() as text:
+        patch.setattr(traced, "run", recorded)
+        with contextlib.redirect_stdout(text):
+            assert main(["switchover", *arguments]) == 0
+        return Command(folder, text.getvalue(), traces)
+
+
+@pytest.fixture(scope="module")
+def runs(command):
+    """The traces of the first seed by method, both forms of SWATS at the same rate."""
+    smoke = PRESETS["smoke"]
+    config = dataclasses.replace(TINY, switches=smoke.switches)
+    assert config.task == smoke.task
+    names = [method.name for method in switchover.methods(config, EVERY)]
+    assert len(command.traces) == 2 * len(names)
+    return dict(zip(names, command.traces, strict=False))
 
 
 def read(path):
@@ -137,11 +163,8 @@ def test_methods_are_those_of_the_figures():
     assert dict(chosen[-1].arguments)["sgd_learning_rate"] == 10 * config.sgd
 
 
-def test_command_writes_its_files_and_says_which_switched(tmp_path, capsys):
-    folder = tmp_path / "run"
-    arguments = ["--preset=smoke", "--seeds", "0", "1", f"--out={folder}"]
-    assert main(["switchover", *arguments]) == 0
-    shown = capsys.readouterr().out
+def test_command_writes_its_files_and_says_which_switched(command):
+    folder, shown = command.folder, command.shown
     results = read(folder / "results.csv")
     assert len(results) == 7 * 2
     for row in results:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from optax_ia import models
+from tests.models.test_training import FAST, some
 
 # torchvision 0.28, `sum(p.numel() for p in model.parameters())`. In print: VGG 133, 138
 # and 144 million; ResNet-18 11.7 (P2); MobileNetV2 3.4, which the network has not;
@@ -183,7 +184,7 @@ def test_parameters_outputs_and_types(name):
         assert outputs.shape == example.shape
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", some((*FAST, "vgg_tiny"), TINY))
 def test_layers_compute_in_bfloat16(name):
     record = models.get_model_record(name)
     model = models.create_model(name, dtype=jnp.bfloat16)

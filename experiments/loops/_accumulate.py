@@ -136,3 +136,22 @@ def check_cut(
             f"--accumulate must be 1 for {optimizer}, which evaluates whole batches "
             f"itself (it needs {', '.join(whole)}), got {accumulate}"
         )
+
+
+def check_run(
+    config: Any, placement: Placement | None = None, *, skip: bool = False
+) -> None:
+    """Checks that optimiser, batch and devices of a run go together.
+
+    Args:
+      config: the run, with an optimizer, a batch size and a number of small batches.
+      placement: the devices; None for one.
+      skip: whether updates that are not finite are left out.
+
+    Raises:
+      ExperimentError: naming the argument and what does not fit.
+    """
+    devices = 1 if placement is None else placement.devices
+    check_cut(
+        config.optimizer, config.batch_size, config.accumulate, devices, skip=skip
+    )

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import optax
 
 import optax_ia.flax
-from experiments.configs.language import LanguageRun
 from experiments.data.text import Window
-from experiments.loops._accumulate import check_cut, gradient_norm
+from experiments.loops._accumulate import gradient_norm
 from experiments.loops._language_read import Carry, FullPass, Read, apply_of, mask
 from experiments.loops.engine import add_metrics
 from experiments.parallel import Placement, in_place
@@ -246,22 +245,3 @@ def init_state(
 
     shapes = jax.eval_shape(begin, key, tokens)
     return jax.jit(begin, out_shardings=placement.shardings(shapes))(key, tokens)
-
-
-def check_run(
-    config: LanguageRun, placement: Placement | None = None, *, skip: bool = False
-) -> None:
-    """Checks that optimiser, batch and devices go together.
-
-    Args:
-      config: the run.
-      placement: the devices; None for one.
-      skip: whether updates that are not finite are left out.
-
-    Raises:
-      ExperimentError: naming the argument and what does not fit.
-    """
-    devices = 1 if placement is None else placement.devices
-    check_cut(
-        config.optimizer, config.batch_size, config.accumulate, devices, skip=skip
-    )

@@ -33,6 +33,7 @@ from experiments.data.text import (
 )
 from experiments.errors import ExperimentError, unknown
 from experiments.loops import _language_step as steps
+from experiments.loops._accumulate import check_run as check_run
 from experiments.loops._language_evaluation import SPLITS as SPLITS
 from experiments.loops._language_evaluation import perplexities, perplexity
 from experiments.loops._language_model import list_models as list_models
@@ -50,7 +51,6 @@ from experiments.loops._language_read import (
     share_of,
     zero_carry,
 )
-from experiments.loops._language_step import check_run as check_run
 from experiments.loops._own_start import finds_own_start, has_found_its_end
 from experiments.loops.engine import (
     OnNan,

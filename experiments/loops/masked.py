@@ -20,7 +20,8 @@ from experiments.data import Batches
 from experiments.data._masked_text import MaskedText, load_masked_text
 from experiments.data._masking import masked_batches
 from experiments.errors import ExperimentError, unknown
-from experiments.loops._accumulate import accumulated, check_cut, cut
+from experiments.loops._accumulate import accumulated, cut
+from experiments.loops._accumulate import check_run as check_parts
 from experiments.loops._image_data import share_of
 from experiments.loops._masked_evaluation import evaluate, evaluation_of, perplexity
 from experiments.loops._masked_optimizer import build_optimizer
@@ -225,10 +226,7 @@ def check_run(
     Raises:
       ExperimentError: naming the argument and what does not fit.
     """
-    devices = 1 if placement is None else placement.devices
-    check_cut(
-        config.optimizer, config.batch_size, config.accumulate, devices, skip=skip
-    )
+    check_parts(config, placement, skip=skip)
     needs = registry.get_record(config.optimizer).needs
     if "kfac_factors" in needs and config.remat:
         raise ExperimentError(

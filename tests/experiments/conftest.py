@@ -23,6 +23,17 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.fixture(scope="module")
+def cifar_dir(tmp_path_factory):
+    """CIFAR-10 as TFDS prepares it, with few examples."""
+    from tests.experiments.prepared import cifar_examples, write
+
+    path = tmp_path_factory.mktemp("cifar")
+    examples = {"train": cifar_examples(200), "test": cifar_examples(30, seed=1)}
+    write("cifar10", path, examples)
+    return path
+
+
 @pytest.fixture
 def server(tmp_path):
     """A server of published archives, with nothing to serve yet."""

@@ -1,27 +1,8 @@
 """Processes that train together, each with host devices of its own."""
 
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
-
-def start(devices, *command):
-    """Starts Python with so many devices."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-        "--xla_backend_optimization_level=0",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", *command],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+from tests.experiments.trained import start
 
 
 def ended(processes):
@@ -34,7 +15,7 @@ def ended(processes):
 def alone(arguments, devices=2):
     """``train`` in one process with so many devices."""
     ((_, error, code),) = ended(
-        [start(devices, "-m", "experiments", "train", *arguments)]
+        [start("-m", "experiments", "train", *arguments, devices=devices)]
     )
     assert code == 0, error
 
@@ -47,7 +28,7 @@ def two(arguments, program=("-m", "experiments")):
     meeting = ["--distributed", f"--coordinator=127.0.0.1:{port}", "--num-processes=2"]
     return ended(
         [
-            start(1, *program, "train", *arguments, *meeting, f"--process-id={process}")
+            start(*program, "train", *arguments, *meeting, f"--process-id={process}")
             for process in (0, 1)
         ]
     )

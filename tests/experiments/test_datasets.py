@@ -15,15 +15,6 @@ from experiments.data import (
 )
 from experiments.errors import ExperimentError
 from tests.experiments.image_folders import ROWS, labelled
-from tests.experiments.prepared import cifar_examples, write
-
-
-@pytest.fixture(scope="module")
-def cifar_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("cifar")
-    examples = {"train": cifar_examples(200), "test": cifar_examples(30, seed=1)}
-    write("cifar10", path, examples)
-    return path
 
 
 def test_every_data_set_has_its_record():

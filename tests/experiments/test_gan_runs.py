@@ -22,6 +22,7 @@ from experiments.parallel import place_over
 from experiments.run_folder import RunFolder
 from experiments.tasks.gan import TrainConfig, resolve
 from tests.experiments.hosts import alone, two
+from tests.experiments.meshes import assert_close
 from tests.experiments.tiny_gan import TINY, digits, rounds, same, task
 
 RUN = {"optimizer": "gadam", "average_from": 0.25, "epoch_steps": 3}
@@ -104,16 +105,6 @@ def test_a_run_that_stops_anywhere_ends_in_the_same_bits(tmp_path, through):
 def placed(shard):
     """Eight devices; everything of eight elements or more is cut if anything is."""
     return dataclasses.replace(place_over(8, shard), smallest=8)
-
-
-def assert_close(actual, expected, tolerance):
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(
-            np.asarray(one), np.asarray(other), rtol=10 * tolerance, atol=tolerance
-        ),
-        actual,
-        expected,
-    )
 
 
 def seen(state):

@@ -1,7 +1,7 @@
 """What is seen of a GAN: distances in features of a classifier, grids of samples."""
 
 import numpy as np
-import pytest
+import scipy.linalg
 from PIL import Image
 
 from experiments.loops import _gan_scores as gan_scores
@@ -18,9 +18,8 @@ def test_frechet_distance_is_that_of_the_formula():
         gan_scores.frechet_distance(one, 2 * one - one.mean(0)),
         np.var(one, 0, ddof=1).sum(),
     )
-    scipy_linalg = pytest.importorskip("scipy.linalg")
     covariances = np.cov(one.T), np.cov(other.T)
-    root = scipy_linalg.sqrtm(covariances[0] @ covariances[1]).real
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
     wanted = np.sum((one.mean(0) - other.mean(0)) ** 2)
     wanted += np.trace(covariances[0] + covariances[1] - 2 * root)
     np.testing.assert_allclose(gan_scores.frechet_distance(one, other), wanted)

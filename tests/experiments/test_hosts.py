@@ -7,7 +7,8 @@ import pytest
 
 from experiments.files import read_json_lines
 from experiments.run_folder import RunFolder
-from tests.experiments.hosts import alone, ended, start, two
+from tests.experiments.hosts import alone, ended, two
+from tests.experiments.trained import start
 
 pytestmark = pytest.mark.slow
 
@@ -153,7 +154,7 @@ def test_killed_they_go_on_in_another_number_of_processes_to_the_same_bits(
     for _, error, code in two(arguments, program=("-c", KILLED, "13")):
         assert code == -signal.SIGKILL, error
     command = ["-c", KILLED, "23", "train", *arguments, "--resume"]
-    ((_, error, code),) = ended([start(2, *command)])
+    ((_, error, code),) = ended([start(*command, devices=2)])
     assert code == -signal.SIGKILL, error
     assert len(read_json_lines(out / "metrics.jsonl")) == 1
     for _, error, code in two([*arguments, "--resume"]):

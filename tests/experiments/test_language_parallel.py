@@ -1,7 +1,6 @@
 """Language runs on meshes and on two hosts, in groups of columns, and in bfloat16."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from experiments.parallel import place_over
 from experiments.run_folder import RunFolder
 from tests.experiments.compilations import counted
 from tests.experiments.hosts import alone, two
+from tests.experiments.meshes import assert_close, cutting
 from tests.experiments.toy_language import CONFIG, VOCABULARY, corpus_of, params_of
 
 # Epochs of four windows; the average begins after the second, by the trigger.
@@ -45,11 +45,6 @@ def corpus():
     return corpus_of(8 * 21, 50, 30)
 
 
-def cutting():
-    """Everything of eight elements or more is cut, so that a tiny network is."""
-    return dataclasses.replace(place_over(8, "full"), smallest=8)
-
-
 def trained(config, corpus, placement=None, steps=20):
     """The training after so many steps, the rows of its epochs, and what compiled.
 
@@ -72,16 +67,6 @@ def trained(config, corpus, placement=None, steps=20):
             zeros = jax.tree.map(jnp.zeros_like, training.totals)
             training = training.replace(totals=zeros)
     return training, rows, later
-
-
-def assert_close(actual, expected, tolerance=2e-6):
-    jax.tree.map(
-        functools.partial(
-            np.testing.assert_allclose, rtol=10 * tolerance, atol=tolerance
-        ),
-        jax.tree.map(np.asarray, actual),
-        jax.tree.map(np.asarray, expected),
-    )
 
 
 def visible(training):

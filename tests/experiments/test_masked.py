@@ -18,7 +18,8 @@ from experiments.loops._masked_optimizer import build_optimizer
 from experiments.optimizers import damping_of, rates_of
 from experiments.parallel import place_over
 from experiments.tasks.masked import TrainConfig, plan, resolve_run
-from tests.experiments.tiny_masked import assert_close, settings, task, write_texts
+from tests.experiments.meshes import assert_close
+from tests.experiments.tiny_masked import settings, task, write_texts
 
 
 @pytest.fixture(scope="module")

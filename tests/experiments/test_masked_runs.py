@@ -20,8 +20,8 @@ from experiments.parallel import place_over
 from experiments.run_folder import RunFolder
 from experiments.tasks.masked import plan
 from tests.experiments import hosts
+from tests.experiments.meshes import assert_close, cutting
 from tests.experiments.tiny_masked import (
-    assert_close,
     flags,
     settings,
     task,
@@ -59,11 +59,6 @@ def alone(texts, run):
     training, fitted = fit(task(texts, **run), on_epoch=rows.append)
     assert fitted.step == STEPS
     return rows, training
-
-
-def cutting(devices=8):
-    """Everything of eight elements or more is cut, so that a tiny network is."""
-    return dataclasses.replace(place_over(devices, "full"), smallest=8)
 
 
 def assert_same_rows(found, wanted):

@@ -216,7 +216,7 @@ def test_a_file_there_is_no_room_for_is_named_and_harms_nothing(
     folder, capsys, limited
 ):
     """The system lets no file of this process become as large as that one."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="needs limits as POSIX has them")
     report.write(folder)
     before = {path.name: path.read_bytes() for path in folder.path.iterdir()}
     folder.add_result(result_row("sgd", 2, 0.99))

@@ -24,14 +24,6 @@ from tests.experiments.prepared import cifar_examples, encoded, write
 
 
 @pytest.fixture(scope="module")
-def cifar_dir(tmp_path_factory):
-    path = tmp_path_factory.mktemp("cifar")
-    examples = {"train": cifar_examples(200), "test": cifar_examples(30, seed=1)}
-    write("cifar10", path, examples)
-    return path
-
-
-@pytest.fixture(scope="module")
 def imagenette_dir(tmp_path_factory):
     """JPEG files of several sizes, some of them grey."""
     path = tmp_path_factory.mktemp("imagenette")

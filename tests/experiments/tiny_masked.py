@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import jax
 import numpy as np
 
 from experiments.configs.p2 import masked as config
@@ -41,11 +40,6 @@ def settings(folder):
 def task(folder, *, placement=None, skip=False, **changes):
     run = dataclasses.replace(settings(folder), **changes)
     return masked.MaskedTask(run, masked.load(run), skip=skip, placement=placement)
-
-
-def assert_close(found, wanted, tolerance=2e-6):
-    for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=10 * tolerance, atol=tolerance)
 
 
 def flags(folder, **changes):

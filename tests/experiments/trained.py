@@ -12,9 +12,9 @@ import orbax.checkpoint as ocp
 from tests.conftest import FLAGS
 
 
-def start(*command):
-    """Starts Python on one device, compiling as fast as the rest of the suite does."""
-    flags = FLAGS | {"xla_force_host_platform_device_count": "1"}
+def start(*command, devices=1):
+    """Starts Python on devices, compiling as fast as the rest of the suite does."""
+    flags = FLAGS | {"xla_force_host_platform_device_count": str(devices)}
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": " ".join(f"--{name}={value}" for name, value in flags.items()),

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import optax_ia
 
@@ -77,3 +78,11 @@ def dense_step(gradient, factors, damping, mode="product"):
             outputs + root / pi * np.eye(len(outputs)),
         )
     return np.linalg.solve(system, gradient.ravel()).reshape(gradient.shape)
+
+
+def update(tx, grads, factors, state=None, params=None):
+    state = tx.init(grads) if state is None else state
+    return tx.update(grads, state, params, kfac_factors=factors)
+
+
+both_modes = pytest.mark.parametrize("mode", ["product", "factored"])

@@ -2,63 +2,69 @@
 
 import types
 
-from optax_ia import _combinations, adaptive, averaging, gradients, second_order
+from optax_ia import (
+    adaptive,
+    averaging,
+    baselines,
+    combinations,
+    gradients,
+    second_order,
+)
 from optax_ia._record import OptimizerRecord
-from optax_ia.adaptive import _baselines
 
 RECORDS = (
     OptimizerRecord(
         name="sgd",
-        factory=_baselines.sgd,
+        factory=baselines.sgd,
         summary="Stochastic gradient descent with momentum and L2 decay.",
         paper="P0 sec. 5",
     ),
     OptimizerRecord(
         name="adam",
-        factory=_baselines.adam,
+        factory=baselines.adam,
         summary="Adam with L2 decay.",
         paper="P0 sec. 3.1",
     ),
     OptimizerRecord(
         name="adamw",
-        factory=_baselines.adamw,
+        factory=baselines.adamw,
         summary="Adam with decoupled decay.",
         paper="P0 sec. 5",
     ),
     OptimizerRecord(
         name="amsgrad",
-        factory=_baselines.amsgrad,
+        factory=baselines.amsgrad,
         summary="Adam on the running maximum of the second moment, L2 decay.",
         paper="P0 Alg. 1 at p = 1/2",
     ),
     OptimizerRecord(
         name="adagrad",
-        factory=_baselines.adagrad,
+        factory=baselines.adagrad,
         summary="Adagrad with L2 decay.",
         paper="P3 eq. 1; P4 table 1",
     ),
     OptimizerRecord(
         name="rmsprop",
-        factory=_baselines.rmsprop,
+        factory=baselines.rmsprop,
         summary="RMSprop with L2 decay.",
         paper="P3 sec. 1; P4 app. E.5",
     ),
     OptimizerRecord(
         name="yogi",
-        factory=_baselines.yogi,
+        factory=baselines.yogi,
         summary="Adam whose second moment moves by steps of bounded size.",
         paper="P2 eq. 25",
     ),
     OptimizerRecord(
         name="radam",
-        factory=_baselines.radam,
+        factory=baselines.radam,
         summary="Adam with its early variance rectified.",
         paper="P2 sec. 4.2.2",
         test_learning_rate=0.01,  # in float32 the rectification cancels four digits
     ),
     OptimizerRecord(
         name="adabelief",
-        factory=_baselines.adabelief,
+        factory=baselines.adabelief,
         summary="Adam on the variance around the mean gradient, decoupled decay.",
         paper="P4 table 1",
     ),
@@ -122,8 +128,8 @@ RECORDS = (
         static=("power",),
     ),
     OptimizerRecord(
-        name="sam",
-        factory=_combinations.sam_sgd,
+        name="sam_sgd",
+        factory=combinations.sam_sgd,
         summary="SGD with momentum on the gradient a step uphill.",
         paper="P4 table 1; Foret et al. 2021",
         needs=("grad_fn",),
@@ -146,8 +152,8 @@ RECORDS = (
         ),
     ),
     OptimizerRecord(
-        name="svrg",
-        factory=_combinations.svrg_sgd,
+        name="svrg_sgd",
+        factory=combinations.svrg_sgd,
         summary="SGD on gradients of vanishing variance.",
         paper="P2 sec. 4.3.1, eq. 27",
         needs=("grad_fn", "full_gradient"),
@@ -189,15 +195,15 @@ RECORDS = (
         ),
     ),
     OptimizerRecord(
-        name="lookahead",
-        factory=_combinations.lookahead_adamw,
+        name="lookahead_adamw",
+        factory=combinations.lookahead_adamw,
         summary="AdamW in Lookahead: every k steps halfway back to slow weights.",
         paper="P0 app. .2; Zhang et al. 2019",
         base="adamw",
     ),
     OptimizerRecord(
         name="adamw_ema",
-        factory=_combinations.adamw_ema,
+        factory=combinations.adamw_ema,
         summary="AdamW with an exponential moving average of the iterates.",
         paper="P0 sec. 4, app. A",
         averages=True,

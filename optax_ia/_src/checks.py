@@ -1,71 +1,34 @@
-"""Argument checks that run at construction.
+"""Checks of single values and of calls; :mod:`optax_ia._src.arguments` has the schema.
 
-They look only at concrete Python and NumPy numbers: a traced value (for example
-under ``optax.inject_hyperparams``) passes unchecked, since its value is not known.
+A traced value (for example under ``optax.inject_hyperparams``) passes unchecked, since
+its value is not known.
 """
 
-import numbers
-import operator
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
-
-
-def is_concrete(value: Any) -> bool:
-    """Whether a value is known: a Python or NumPy number, no traced or JAX array."""
-    return isinstance(value, (numbers.Number, np.ndarray, np.generic))
-
-
-_BOUNDS = {
-    "minimum": (operator.ge, ">="),
-    "above": (operator.gt, ">"),
-    "maximum": (operator.le, "<="),
-    "below": (operator.lt, "<"),
-}
+from optax_ia._src.arguments import Choice, Integer, Number
 
 
 def check_number(name: str, value: Any, **bounds: float) -> None:
-    """Raises ValueError if a concrete ``value`` breaks one of its bounds.
+    """Raises if a known ``value`` is no finite number or breaks one of its bounds.
 
     Args:
       name: the argument's name, for the message.
-      value: the value received; traced arrays are not looked at.
+      value: the value received.
       **bounds: any of ``minimum``, ``above``, ``maximum``, ``below``.
     """
-    if isinstance(value, (str, bytes)) or value is None:
-        raise TypeError(f"{name} must be a number, got {value!r}.")
-    if callable(value):
-        raise TypeError(
-            f"{name} must be a number, got the function {value!r}; for a schedule wrap "
-            "the optimiser in optax.inject_hyperparams."
-        )
-    if not is_concrete(value):
-        return
-    for bound, limit in bounds.items():
-        compare, symbol = _BOUNDS[bound]
-        if not compare(value, limit):  # also False for NaN
-            raise ValueError(f"{name} must be {symbol} {limit}, got {value!r}.")
+    Number(**bounds)(name, value)  # pyright: ignore[reportArgumentType]
 
 
 def check_integer(name: str, value: Any, *, minimum: int) -> None:
-    """Raises if a concrete ``value`` is no whole number or is below ``minimum``."""
-    check_number(name, value, minimum=minimum)
-    if is_concrete(value) and value != int(value):
-        raise ValueError(f"{name} must be a whole number, got {value!r}.")
+    """Raises if a known ``value`` is no whole number or is below ``minimum``."""
+    Integer(minimum)(name, value)
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raises ValueError if ``value`` is none of ``choices``."""
-    if value not in choices:
-        listed = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name} must be one of {listed}, got {value!r}.")
-
-
-def check_learning_rate(name: str, value: Any) -> None:
-    """Raises if a concrete learning rate is negative; schedules pass."""
-    if not callable(value):
-        check_number(name, value, minimum=0)
+    Choice(tuple(choices))(name, value)
 
 
 def check_params(name: str, params: Any) -> Any:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import Flag, Number, checked
 from optax_ia._src.scalars import default_float, increment
 from optax_ia._src.types import Mask
 from optax_ia.decay import l2_decay
@@ -54,10 +54,6 @@ def _bounded_adam(
     Returns:
       The transformation; its updates are ready to be added.
     """
-    checks.check_learning_rate("learning_rate", learning_rate)
-    checks.check_number("b1", b1, minimum=0, below=1)
-    checks.check_number("b2", b2, minimum=0, below=1)
-    checks.check_number("eps", eps, minimum=0)
 
     def rate_at(count):
         rate = learning_rate(count) if callable(learning_rate) else learning_rate
@@ -102,6 +98,11 @@ def _bounded_adam(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+@checked(
+    sgd_learning_rate=Number(minimum=0, schedule=True),
+    lower=Number(minimum=0),
+    upper=Number(minimum=0, infinite=True),
+)
 def adam_clip(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     sgd_learning_rate: optax.ScalarOrSchedule = 0.1,
@@ -159,12 +160,9 @@ def adam_clip(
       Keskar, Socher, `Improving Generalization Performance by Switching from Adam to
       SGD <https://arxiv.org/abs/1712.07628>`_, 2017, section 2.
     """
-    checks.check_learning_rate("sgd_learning_rate", sgd_learning_rate)
-    checks.check_number("lower", lower, minimum=0)
-    checks.check_number("upper", upper, minimum=0)
-    if checks.is_concrete(lower):
-        bound: Any = lower  # or the two would cross
-        checks.check_number("upper", upper, minimum=bound)
+    known = [x for x in (lower, upper) if not isinstance(x, jax.core.Tracer)]
+    if len(known) == 2 and float(upper) < float(lower):  # pyright: ignore
+        raise ValueError(f"upper must be >= lower = {lower}, got {upper!r}.")
 
     def bounds(count, relative):
         if callable(sgd_learning_rate):
@@ -183,6 +181,7 @@ def adam_clip(
     )
 
 
+@checked(final_learning_rate=Number(above=0), gamma=Number(above=0), amsbound=Flag())
 def adabound(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     final_learning_rate: jax.typing.ArrayLike = 0.1,
@@ -247,8 +246,6 @@ def adabound(
       Luo, Xiong, Liu, Sun, `Adaptive Gradient Methods with Dynamic Bound of Learning
       Rate <https://arxiv.org/abs/1902.09843>`_, 2019, Algorithms 2 and 3.
     """
-    checks.check_number("final_learning_rate", final_learning_rate, above=0)
-    checks.check_number("gamma", gamma, above=0)
 
     def bounds(count, relative):
         final = jnp.asarray(final_learning_rate, default_float()) * relative

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_ia._src import checks
+from optax_ia._src.arguments import Choice, Integer, Number, Unchecked, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.paths import path_string
 from optax_ia._src.scalars import bare_scalar, default_float, increment
@@ -106,6 +107,14 @@ def _advanced_if(due, state, kernels):
     return jax.lax.cond(due, _advanced, lambda state, _: state, state, kernels)
 
 
+@checked(
+    beta=Number(minimum=0, below=1),
+    zeta=Number(minimum=0),
+    steps_per_epoch=Integer(minimum=1, optional=True),
+    floor=Number(minimum=0),
+    power=Choice((1, 2)),
+    order=Unchecked(),
+)
 def scale_by_layer_rates(
     learning_rate: optax.ScalarOrSchedule = 0.03,
     beta: jax.typing.ArrayLike = 0.98,
@@ -187,14 +196,8 @@ def scale_by_layer_rates(
       Hosseini, Tuli, Plataniotis, `Exploiting Explainable Metrics for Augmented SGD
       <https://arxiv.org/abs/2203.16723>`_, 2022, Algorithm 1, stage II.
     """
-    checks.check_learning_rate("learning_rate", learning_rate)
-    checks.check_number("beta", beta, minimum=0, below=1)
-    checks.check_number("zeta", zeta, minimum=0)
-    checks.check_number("floor", floor, minimum=0)
     if power not in (1, 2):
         raise ValueError(f"power must be 1 or 2, got {power!r}.")
-    if steps_per_epoch is not None:
-        checks.check_integer("steps_per_epoch", steps_per_epoch, minimum=1)
 
     def rule(count):
         rate = learning_rate(count) if callable(learning_rate) else learning_rate

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import checked
 from optax_ia._src.scalars import increment
 from optax_ia._src.types import Mask
 from optax_ia.decay import decoupled_decay, l2_decay
@@ -49,6 +49,7 @@ def _power(base: jax.Array, exponent: Any) -> jax.Array:
     return jnp.exp(jnp.asarray(exponent, base.dtype) * jnp.log(base))
 
 
+@checked(complex_params=True)
 def scale_by_padam(
     b1: jax.typing.ArrayLike = 0.9,
     b2: jax.typing.ArrayLike = 0.999,
@@ -126,12 +127,6 @@ def scale_by_padam(
       Training Deep Neural Networks <https://arxiv.org/abs/1806.06763>`_, 2018,
       Algorithm 1.
     """
-    checks.check_number("b1", b1, minimum=0, below=1)
-    checks.check_number("b2", b2, minimum=0, below=1)
-    checks.check_number("eps", eps, minimum=0)
-    checks.check_number("eps_root", eps_root, minimum=0)
-    checks.check_number("partial", partial, minimum=0, maximum=0.5)
-    checks.check_choice("correction", correction, ("power", "sqrt"))
     exponent = 2 * partial
 
     def init_fn(params):
@@ -175,6 +170,7 @@ def scale_by_padam(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+@checked(complex_params=True)
 def padam(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     b1: jax.typing.ArrayLike = 0.9,
@@ -251,6 +247,7 @@ def padam(
     )
 
 
+@checked(complex_params=True)
 def padamw(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     b1: jax.typing.ArrayLike = 0.9,

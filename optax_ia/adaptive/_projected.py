@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import checked
 from optax_ia._src.types import Mask
 from optax_ia.adaptive._projection import projected
 from optax_ia.schedules import scale_by_learning_rate
 
 
+@checked()
 def adamp(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: jax.typing.ArrayLike = 0.9,
@@ -71,8 +72,6 @@ def adamp(
       Heo et al., `AdamP: Slowing Down the Slowdown for Momentum Optimizers on
       Scale-invariant Weights <https://arxiv.org/abs/2006.08217>`_, 2021, Algorithm 2.
     """
-    checks.check_number("b1", b1, minimum=0, below=1)
-    checks.check_number("b2", b2, minimum=0, below=1)
 
     def direction(grads, state):
         mu = optax.tree.bias_correction(state.mu, b1, state.count)
@@ -96,6 +95,7 @@ def adamp(
     )
 
 
+@checked()
 def sgdp(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     momentum: jax.typing.ArrayLike = 0.9,
@@ -157,7 +157,6 @@ def sgdp(
       Heo et al., `AdamP: Slowing Down the Slowdown for Momentum Optimizers on
       Scale-invariant Weights <https://arxiv.org/abs/2006.08217>`_, 2021, Algorithm 1.
     """
-    checks.check_number("momentum", momentum, minimum=0, below=1)
 
     def direction(grads, state):
         if not nesterov:

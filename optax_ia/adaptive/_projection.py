@@ -121,11 +121,6 @@ def projected(
     Returns:
       The transformation, without the learning rate.
     """
-    checks.check_number("delta", delta, minimum=0)
-    checks.check_number("wd_ratio", wd_ratio, minimum=0)
-    checks.check_number("eps", eps, minimum=0)
-    if not callable(weight_decay):
-        checks.check_number("weight_decay", weight_decay, minimum=0)
     rule = optax.with_extra_args_support(rule)
 
     def init_fn(params):
@@ -138,10 +133,9 @@ def projected(
         count = state.projected_count
         decay = weight_decay(count) if callable(weight_decay) else weight_decay
         decay = decay * decay_factor
-        decays: Any = mask(params) if callable(mask) else mask
-        decays = jax.tree.leaves(
-            jax.tree.broadcast(True if decays is None else decays, params)
-        )
+        decays = [True] * len(jax.tree.leaves(params))
+        if mask is not None:
+            decays = jax.tree.leaves(mask(params))
 
         weights, treedef = jax.tree.flatten(params)
         given = treedef.flatten_up_to(grads)

@@ -6,12 +6,21 @@ import jax
 import optax
 
 from optax_ia._src import checks
+from optax_ia._src.arguments import Choice, Integer, Number, Unchecked, checked
 from optax_ia._src.types import Mask
 from optax_ia.adaptive._layer_rates import scale_by_layer_rates
 from optax_ia.decay import l2_decay
 from optax_ia.explain._layer_metrics import Power
 
 
+@checked(
+    beta=Number(minimum=0, below=1),
+    zeta=Number(minimum=0),
+    steps_per_epoch=Integer(minimum=1, optional=True),
+    floor=Number(minimum=0),
+    power=Choice((1, 2)),
+    order=Unchecked(),
+)
 def rmsgd(
     learning_rate: optax.ScalarOrSchedule = 0.03,
     momentum: jax.typing.ArrayLike = 0.9,

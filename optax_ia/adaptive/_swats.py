@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import checked
 from optax_ia._src.types import Mask
 from optax_ia.adaptive._padam import scale_by_padam
 from optax_ia.adaptive._switch import switch_to_sgd
@@ -13,6 +13,7 @@ from optax_ia.decay import l2_decay
 from optax_ia.schedules import scale_by_learning_rate
 
 
+@checked()
 def swats(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: jax.typing.ArrayLike = 0.9,
@@ -82,7 +83,6 @@ def swats(
       Keskar, Socher, `Improving Generalization Performance by Switching from Adam to
       SGD <https://arxiv.org/abs/1712.07628>`_, 2017, Algorithm 1.
     """
-    checks.check_learning_rate("learning_rate", learning_rate)
     adam = optax.chain(
         scale_by_padam(b1, b2, eps, partial=0.5, amsgrad=False, correction="sqrt"),
         scale_by_learning_rate(learning_rate),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import Number, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.paths import path_string
 from optax_ia._src.scalars import bare_scalar, default_float, increment
@@ -93,6 +93,7 @@ def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sum(a.astype(wide) * b.astype(wide)).astype(default_float())
 
 
+@checked(learning_rate=Number(minimum=0, schedule=True, optional=True))
 def switch_to_sgd(
     inner: optax.GradientTransformation,
     b1: jax.typing.ArrayLike = 0.9,
@@ -177,16 +178,6 @@ def switch_to_sgd(
       Keskar, Socher, `Improving Generalization Performance by Switching from Adam to
       SGD <https://arxiv.org/abs/1712.07628>`_, 2017, Algorithm 1 and section 4.
     """
-    checks.check_number("b1", b1, minimum=0, below=1)
-    checks.check_number("b2", b2, minimum=0, below=1)
-    checks.check_number("tol", tol, above=0)
-    checks.check_choice("scope", scope, ("global", "leaf"))
-    if learning_rate is not None:
-        checks.check_learning_rate("learning_rate", learning_rate)
-    if switch_at is not None:
-        checks.check_integer("switch_at", switch_at, minimum=1)
-    if sgd_learning_rate is not None:
-        checks.check_number("sgd_learning_rate", sgd_learning_rate, above=0)
     inner = optax.with_extra_args_support(inner)
 
     def init_fn(params):

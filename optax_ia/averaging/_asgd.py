@@ -5,6 +5,7 @@ from typing import Any, Literal
 import jax
 import optax
 
+from optax_ia._src.arguments import checked
 from optax_ia._src.types import Mask
 from optax_ia.averaging._auto import auto_average
 from optax_ia.averaging._average import tail_average
@@ -12,6 +13,7 @@ from optax_ia.decay import l2_decay
 from optax_ia.schedules import scale_by_learning_rate
 
 
+@checked(complex_params=True)
 def asgd(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     start: jax.typing.ArrayLike | None = None,
@@ -71,6 +73,7 @@ def asgd(
     )
 
 
+@checked(complex_params=True)
 def nt_asgd(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     every: jax.typing.ArrayLike = 1,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import Integer, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import bare_scalar, default_float
 from optax_ia._src.states import find_state, replace_state
@@ -56,6 +56,7 @@ def _(state: AutoAverageState) -> dict[str, jax.Array]:
     }
 
 
+@checked(complex_params=True, window=Integer(minimum=1, static=True, optional=True))
 def auto_average(
     every: jax.typing.ArrayLike = 1,
     *,
@@ -106,10 +107,7 @@ def auto_average(
       Granziol, Wan, Albanie, Roberts, Beyond SGD: Iterate Averaged Adaptive Gradient
       Methods, 2021, appendix A.2 and table 8.
     """
-    checks.check_integer("patience", patience, minimum=1)
     sign = sign_of(mode)
-    if window is not None:
-        checks.check_integer("window", window, minimum=1)
     inner: Any = tail_average(None, every, dtype=dtype)
 
     def init_fn(params):

@@ -10,6 +10,7 @@ import optax
 from jax import lax
 
 from optax_ia._src import checks
+from optax_ia._src.arguments import checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import default_float, increment
 
@@ -76,12 +77,7 @@ def _iterate_average(
       every: distance between collected updates.
       dtype: least precise dtype of the accumulator.
     """
-    if start is not None:
-        checks.check_integer("start", start, minimum=0)
-    checks.check_integer("every", every, minimum=1)
     dtype = jnp.dtype(dtype)
-    if not jnp.issubdtype(dtype, jnp.inexact):
-        raise ValueError(f"dtype must be a floating point dtype, got {dtype}.")
 
     def init_fn(params):
         return IterateAverageState(
@@ -132,6 +128,7 @@ def _iterate_average(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+@checked(complex_params=True)
 def tail_average(
     start: jax.typing.ArrayLike | None,
     every: jax.typing.ArrayLike = 1,
@@ -188,6 +185,7 @@ def tail_average(
     return _iterate_average("tail_average", lambda n: 1 / n, start, every, dtype)
 
 
+@checked(complex_params=True)
 def ema_average(
     decay: jax.typing.ArrayLike,
     *,
@@ -246,8 +244,6 @@ def ema_average(
       Granziol, Wan, Albanie, Roberts, Beyond SGD: Iterate Averaged Adaptive Gradient
       Methods, 2021, section 4 and appendix A.
     """
-    checks.check_number("decay", decay, minimum=0, below=1)
-
     # 1 - decay and 1 - decay**n = -expm1(n log(decay)) from the same logarithm: near
     # decay 1 a float32 would lose the digits that tell them apart
     if isinstance(decay, int | float):

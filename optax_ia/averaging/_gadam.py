@@ -5,12 +5,14 @@ from typing import Any, Literal
 import jax
 import optax
 
+from optax_ia._src.arguments import checked
 from optax_ia._src.types import Mask
 from optax_ia.adaptive import padamw
-from optax_ia.adaptive._baselines import adamw
 from optax_ia.averaging._average import tail_average
+from optax_ia.baselines import adamw
 
 
+@checked(complex_params=True)
 def gadam(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     start: jax.typing.ArrayLike | None = None,
@@ -90,6 +92,7 @@ def gadam(
     )
 
 
+@checked(complex_params=True)
 def gadamx(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     start: jax.typing.ArrayLike | None = None,

@@ -5,11 +5,13 @@ from typing import Any, Literal
 import jax
 import optax
 
+from optax_ia._src.arguments import checked
 from optax_ia._src.types import Mask
-from optax_ia.adaptive._baselines import adamw
 from optax_ia.averaging._auto import auto_average
+from optax_ia.baselines import adamw
 
 
+@checked(complex_params=True)
 def gadam_auto(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     every: jax.typing.ArrayLike = 1,

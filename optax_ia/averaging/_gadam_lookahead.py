@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_ia._src.arguments import checked
 from optax_ia._src.types import Mask
-from optax_ia.adaptive._baselines import adamw
 from optax_ia.averaging._average import IterateAverageState, tail_average
 from optax_ia.averaging._lookahead import LookaheadState, lookahead
+from optax_ia.baselines import adamw
 
 
 class GadamLookaheadState(NamedTuple):
@@ -24,6 +25,7 @@ class GadamLookaheadState(NamedTuple):
     average: IterateAverageState
 
 
+@checked(complex_params=True)
 def gadam_lookahead(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     start: jax.typing.ArrayLike | None = None,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_ia._src import checks
+from optax_ia._src.arguments import Optimizer, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import increment
 from optax_ia.averaging._average import NEVER
@@ -36,6 +37,7 @@ def _(state: LookaheadState) -> dict[str, jax.Array]:
     return {"sync_count": state.sync_count}
 
 
+@checked(complex_params=True, inner=Optimizer(instead="lookahead_adamw"))
 def lookahead(
     inner: optax.GradientTransformation,
     sync_period: jax.typing.ArrayLike = 5,
@@ -91,10 +93,6 @@ def lookahead(
       Zhang, Lucas, Hinton, Ba, `Lookahead Optimizer: k steps forward, 1 step back
       <https://arxiv.org/abs/1907.08610>`_, 2019, Algorithm 1.
     """
-    checks.check_integer("sync_period", sync_period, minimum=1)
-    checks.check_number("slow_step_size", slow_step_size, minimum=0, maximum=1)
-    if stop is not None:
-        checks.check_integer("stop", stop, minimum=0)
     inner = optax.with_extra_args_support(inner)
 
     def init_fn(params):

@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import Integer, Number, checked
 from optax_ia._src.types import Mask
 from optax_ia.averaging._lookahead import lookahead
 from optax_ia.decay import decoupled_decay
@@ -11,6 +11,7 @@ from optax_ia.gradients import centralize
 from optax_ia.schedules import scale_by_learning_rate
 
 
+@checked(k=Integer(minimum=1), alpha=Number(minimum=0, maximum=1))
 def ranger(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: jax.typing.ArrayLike = 0.95,
@@ -70,11 +71,6 @@ def ranger(
       Wright, `Ranger <https://github.com/lessw2020/Ranger-Deep-Learning-Optimizer>`_,
       2019; the parts: Yong et al. 2020, Liu et al. 2019 (RAdam), Zhang et al. 2019.
     """
-    checks.check_number("b1", b1, minimum=0, below=1)
-    checks.check_number("b2", b2, minimum=0, below=1)
-    checks.check_number("eps", eps, minimum=0)
-    checks.check_integer("k", k, minimum=1)
-    checks.check_number("alpha", alpha, minimum=0, maximum=1)
     inner = optax.chain(
         centralize(),
         optax.scale_by_radam(b1, b2, eps),

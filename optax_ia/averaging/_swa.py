@@ -5,12 +5,14 @@ from typing import Any
 import jax
 import optax
 
+from optax_ia._src.arguments import checked
 from optax_ia._src.types import Mask
 from optax_ia.averaging._average import tail_average
 from optax_ia.decay import l2_decay
 from optax_ia.schedules import scale_by_learning_rate
 
 
+@checked(complex_params=True)
 def swa(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     start: jax.typing.ArrayLike | None = None,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_ia._src import checks
+from optax_ia._src.arguments import Number, checked
 from optax_ia._src.scalars import increment
 from optax_ia._src.types import Mask
 
@@ -14,11 +15,10 @@ from optax_ia._src.types import Mask
 def _add_decayed_weights(
     weight_decay: optax.ScalarOrSchedule, mask: Mask
 ) -> optax.GradientTransformationExtraArgs:
-    if not callable(weight_decay):
-        checks.check_number("weight_decay", weight_decay, minimum=0)
     return optax.with_extra_args_support(optax.add_decayed_weights(weight_decay, mask))
 
 
+@checked(complex_params=True)
 def l2_decay(
     weight_decay: optax.ScalarOrSchedule, mask: Mask = None
 ) -> optax.GradientTransformationExtraArgs:
@@ -56,6 +56,7 @@ def l2_decay(
     return _add_decayed_weights(weight_decay, mask)
 
 
+@checked(complex_params=True)
 def decoupled_decay(
     weight_decay: optax.ScalarOrSchedule, mask: Mask = None
 ) -> optax.GradientTransformationExtraArgs:
@@ -106,6 +107,7 @@ class IndependentDecayState(NamedTuple):
     count: jax.Array
 
 
+@checked(complex_params=True, weight_decay=Number(minimum=0, maximum=1, schedule=True))
 def independent_decay(
     weight_decay: optax.ScalarOrSchedule, mask: Mask = None
 ) -> optax.GradientTransformationExtraArgs:
@@ -142,8 +144,6 @@ def independent_decay(
       <https://arxiv.org/abs/1711.05101>`_, 2019, eq. 1 with their schedule multiplier
       as the schedule.
     """
-    if not callable(weight_decay):
-        checks.check_number("weight_decay", weight_decay, minimum=0, maximum=1)
 
     def init_fn(params):
         del params

@@ -4,10 +4,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import optax
 
-from optax_ia._src.paths import path_string
+from optax_ia._src.masks import paths_matching
 
 
 def path_mask(pattern: str | re.Pattern[str]) -> Callable[[optax.Params], Any]:
@@ -34,21 +33,4 @@ def path_mask(pattern: str | re.Pattern[str]) -> Callable[[optax.Params], Any]:
       >>> optax_ia.path_mask(r"kernel$")(params)
       {'dense': {'bias': False, 'kernel': True}}
     """
-    try:
-        regex = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"pattern is no regular expression: {error}.") from error
-
-    def mask(params: optax.Params) -> Any:
-        leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
-        names = [path_string(path) for path, _ in leaves]
-        matched = [regex.search(name) is not None for name in names]
-        if names and not any(matched):
-            raise ValueError(
-                f"pattern {regex.pattern!r} matches no parameter; the paths are "
-                + ", ".join(names)
-                + "."
-            )
-        return jax.tree.unflatten(treedef, matched)
-
-    return mask
+    return paths_matching(pattern)

@@ -163,7 +163,7 @@ def evbmf(
     """
     checks.check_choice("method", method, _spectrum.METHODS)
     if sigma2 is not None:
-        if checks.is_concrete(sigma2) and np.size(sigma2):
+        if not isinstance(sigma2, jax.core.Tracer) and np.size(sigma2):
             checks.check_number("sigma2", np.min(sigma2).item(), minimum=0)
         sigma2 = jnp.asarray(sigma2)
     matrix = jnp.asarray(matrix)

@@ -4,7 +4,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_ia._src.arguments import checked
 
+
+@checked()
 def centralize() -> optax.GradientTransformationExtraArgs:
     r"""Subtracts from each kernel's gradient its mean over all axes but the last.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_ia._src import checks
+from optax_ia._src.arguments import Integer, Number, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import default_float
 
@@ -37,6 +38,13 @@ def _(state: LineSearchState) -> dict[str, jax.Array]:
     }
 
 
+@checked(
+    learning_rate=Number(above=0),
+    c=Number(above=0, below=1),
+    beta=Number(above=0, below=1),
+    gamma=Number(minimum=1),
+    max_backtracking_steps=Integer(minimum=1, static=True),
+)
 def sls(
     learning_rate: jax.typing.ArrayLike = 1.0,
     c: jax.typing.ArrayLike = 0.1,
@@ -108,12 +116,6 @@ def sls(
             "learning_rate of sls must be a number, got a schedule: the line search "
             "finds the step size."
         )
-    checks.check_number("learning_rate", learning_rate, above=0)
-    checks.check_number("c", c, above=0, below=1)
-    checks.check_number("beta", beta, above=0, below=1)
-    checks.check_number("gamma", gamma, minimum=1)
-    checks.check_integer("steps_per_epoch", steps_per_epoch, minimum=1)
-    checks.check_integer("max_backtracking_steps", max_backtracking_steps, minimum=1)
 
     def growth():
         return jnp.asarray(gamma, default_float()) ** (

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import optax
 
 from optax_ia._src import checks
+from optax_ia._src.arguments import Number, Optimizer, checked
 
 
+@checked(inner=Optimizer(instead="sam_sgd"), eps=Number(above=0))
 def sam(
     inner: optax.GradientTransformation,
     rho: jax.typing.ArrayLike = 0.05,
@@ -78,8 +80,6 @@ def sam(
       Kwon, Kim, Park, Choi, `ASAM: Adaptive Sharpness-Aware Minimization
       <https://arxiv.org/abs/2102.11600>`_, 2021, eq. 6 with :math:`T_w = |w|`.
     """
-    checks.check_number("rho", rho, minimum=0)
-    checks.check_number("eps", eps, above=0)
     inner = optax.with_extra_args_support(inner)
 
     def update_fn(updates, state, params=None, *, grad_fn: Any = None, **extra_args):

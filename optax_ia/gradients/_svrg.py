@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_ia._src import checks
+from optax_ia._src.arguments import Optimizer, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import bare_scalar, increment
 from optax_ia._src.states import find_state
@@ -78,6 +79,7 @@ def _like(tree: Any, full: Any) -> Any:
     )
 
 
+@checked(inner=Optimizer(instead="svrg_sgd"))
 def svrg(
     inner: optax.GradientTransformation, snapshot_every: jax.typing.ArrayLike
 ) -> optax.GradientTransformationExtraArgs:
@@ -141,7 +143,6 @@ def svrg(
       Variance Reduction <https://papers.nips.cc/paper/4937>`_, 2013, with option I; the
       large batch as in the survey P2, eq. 27.
     """
-    checks.check_integer("snapshot_every", snapshot_every, minimum=1)
     inner = optax.with_extra_args_support(inner)
 
     def init_fn(params):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import default_float, increment
 
@@ -29,6 +29,7 @@ def _(state: ScaleByLearningRateState) -> dict[str, jax.Array]:
     return {"learning_rate": state.current_learning_rate}
 
 
+@checked(complex_params=True)
 def scale_by_learning_rate(
     learning_rate: optax.ScalarOrSchedule,
 ) -> optax.GradientTransformationExtraArgs:
@@ -60,7 +61,6 @@ def scale_by_learning_rate(
       [-0.5] 0.5
       [-0.25] 0.25
     """
-    checks.check_learning_rate("learning_rate", learning_rate)
 
     def rate_at(count):
         return learning_rate(count) if callable(learning_rate) else learning_rate

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import Number, Unchecked, checked
 
 
 def _constant_linear_constant(
@@ -21,6 +21,12 @@ def _constant_linear_constant(
     return schedule
 
 
+@checked(
+    init_value=Number(minimum=0),
+    steps_per_epoch=Number(above=0),
+    total=Number(above=0),
+    final_scale=Number(minimum=0),
+)
 def linear_schedule(
     init_value: float,
     total: float,
@@ -62,15 +68,17 @@ def linear_schedule(
       Granziol, Wan, Albanie, Roberts, Beyond SGD: Iterate Averaged Adaptive Gradient
       Methods, 2021, eq. 12.
     """
-    checks.check_number("init_value", init_value, minimum=0)
-    checks.check_number("total", total, above=0)
-    checks.check_number("final_scale", final_scale, minimum=0)
-    checks.check_number("steps_per_epoch", steps_per_epoch, above=0)
     return _constant_linear_constant(
         init_value, init_value * final_scale, total * steps_per_epoch
     )
 
 
+@checked(
+    init_value=Number(minimum=0),
+    steps_per_epoch=Number(above=0),
+    start=Number(above=0),
+    averaging_value=Number(minimum=0, optional=True),
+)
 def averaging_schedule(
     init_value: float,
     start: float,
@@ -119,17 +127,19 @@ def averaging_schedule(
       Granziol, Wan, Albanie, Roberts, Beyond SGD: Iterate Averaged Adaptive Gradient
       Methods, 2021, eq. 13.
     """
-    checks.check_number("init_value", init_value, minimum=0)
-    checks.check_number("start", start, above=0)
     if averaging_value is None:
         averaging_value = init_value / 2
-    checks.check_number("averaging_value", averaging_value, minimum=0)
-    checks.check_number("steps_per_epoch", steps_per_epoch, above=0)
     return _constant_linear_constant(
         init_value, averaging_value, start * steps_per_epoch
     )
 
 
+@checked(
+    init_value=Number(minimum=0),
+    steps_per_epoch=Number(above=0),
+    boundaries=Unchecked(),
+    scale=Number(above=0),
+)
 def step_schedule(
     init_value: float,
     boundaries: Sequence[float],
@@ -167,9 +177,6 @@ def step_schedule(
       Granziol, Wan, Albanie, Roberts, Beyond SGD: Iterate Averaged Adaptive Gradient
       Methods, 2021, appendix C.4.
     """
-    checks.check_number("init_value", init_value, minimum=0)
-    checks.check_number("scale", scale, above=0)
-    checks.check_number("steps_per_epoch", steps_per_epoch, above=0)
     steps = [round(boundary * steps_per_epoch) for boundary in boundaries]
     if any(later <= earlier for earlier, later in itertools.pairwise([0, *steps])):
         raise ValueError(f"boundaries must be increasing and > 0, got {boundaries!r}.")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import Choice, Integer, Number, Unchecked, checked
 from optax_ia._src.types import Mask
 from optax_ia.decay import decoupled_decay
 from optax_ia.schedules import scale_by_learning_rate
@@ -13,6 +13,15 @@ from optax_ia.second_order._kfac_layers import MAX_DIM, KfacLayer
 from optax_ia.second_order._kfac_rule import scale_by_kfac
 
 
+@checked(
+    momentum=Number(minimum=0, below=1, optional=True),
+    factor_every=Integer(minimum=1),
+    inverse_every=Integer(minimum=1),
+    damping_mode=Choice(("product", "factored")),
+    kl_clip=Number(above=0, optional=True),
+    fallback=Choice(("damped", "gradient")),
+    layers=Unchecked(),
+)
 def kfac(
     learning_rate: optax.ScalarOrSchedule = 1e-2,
     damping: jax.typing.ArrayLike = 3e-2,
@@ -90,8 +99,6 @@ def kfac(
       Curvature <https://arxiv.org/abs/1503.05671>`_, 2015; Granziol et al. 2021 (P1),
       sec. 5.1.
     """
-    if momentum is not None:
-        checks.check_number("momentum", momentum, minimum=0, below=1)
     natural = scale_by_kfac(
         damping,
         decay,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import Choice, Integer, Number, Unchecked, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import bare_scalar, default_float, increment
 from optax_ia._src.states import find_state
@@ -92,6 +92,14 @@ _CALL = (
 )
 
 
+@checked(
+    factor_every=Integer(minimum=1),
+    inverse_every=Integer(minimum=1),
+    damping_mode=Choice(("product", "factored")),
+    kl_clip=Number(above=0, optional=True),
+    fallback=Choice(("damped", "gradient")),
+    layers=Unchecked(),
+)
 def scale_by_kfac(
     damping: jax.typing.ArrayLike = 3e-2,
     decay: jax.typing.ArrayLike = 0.95,
@@ -182,16 +190,6 @@ def scale_by_kfac(
       Matrix for Convolution Layers <https://arxiv.org/abs/1602.01407>`_, 2016;
       Granziol et al. 2021 (P1), sec. 5.1; P2, eq. 34 and 35.
     """
-    checks.check_number("damping", damping, above=0)
-    checks.check_number("decay", decay, minimum=0, below=1)
-    checks.check_integer("factor_every", factor_every, minimum=1)
-    checks.check_integer("inverse_every", inverse_every, minimum=1)
-    checks.check_choice("damping_mode", damping_mode, ("product", "factored"))
-    if kl_clip is not None:
-        checks.check_number("kl_clip", kl_clip, above=0)
-    checks.check_learning_rate("learning_rate", learning_rate)
-    checks.check_choice("fallback", fallback, ("damped", "gradient"))
-    checks.check_integer("max_dim", max_dim, minimum=1)
     if layers is not None:
         layers = tuple(layers)
 

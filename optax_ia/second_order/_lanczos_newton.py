@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_ia._src import checks
+from optax_ia._src.arguments import Integer, Number, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import default_float, increment
 from optax_ia.curvature import _lanczos as krylov
@@ -36,6 +37,11 @@ def _(state: LanczosNewtonState) -> dict[str, jax.Array]:
     }
 
 
+@checked(
+    num_steps=Integer(minimum=1, static=True),
+    sharp_scale=Number(above=0),
+    seed=Integer(minimum=0, static=True),
+)
 def lanczos_newton(
     learning_rate: optax.ScalarOrSchedule = 0.01,
     damping: jax.typing.ArrayLike = 1e-3,
@@ -100,10 +106,6 @@ def lanczos_newton(
       Granziol, Wan, Albanie, Roberts, Explaining the Adaptive Generalisation Gap, 2021,
       eq. 9 and appendix C.1.
     """
-    checks.check_learning_rate("learning_rate", learning_rate)
-    checks.check_number("damping", damping, above=0)
-    checks.check_integer("num_steps", num_steps, minimum=1)
-    checks.check_number("sharp_scale", sharp_scale, above=0)
 
     def rate_at(count):
         rate = learning_rate(count) if callable(learning_rate) else learning_rate

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_ia._src import checks
+from optax_ia._src.arguments import Choice, Flag, Integer, Number, Unchecked, checked
 from optax_ia._src.scalars import increment
 from optax_ia._src.types import Mask
 from optax_ia.decay import decoupled_decay
@@ -23,6 +23,21 @@ from optax_ia.second_order._shampoo_stacks import (
 )
 
 
+@checked(
+    decay=Number(minimum=0, below=1, optional=True),
+    precondition_every=Integer(minimum=1),
+    statistics_every=Integer(minimum=1),
+    start=Integer(minimum=1),
+    grafting=Choice(grafts.METHODS, optional=True),
+    max_dim=Integer(minimum=0, static=True),
+    block_size=Integer(minimum=1, static=True, optional=True),
+    sharding=Unchecked(),
+    grafting_decay=Number(minimum=0, below=1),
+    grafting_eps=Number(minimum=0),
+    merge_axes=Flag(),
+    diagonal_vectors=Flag(),
+    relative_eps=Flag(),
+)
 def scale_by_shampoo(
     eps: jax.typing.ArrayLike = 1e-4,
     *,
@@ -118,19 +133,6 @@ def scale_by_shampoo(
       Anil, Gupta, Koren, Regan, Singer, `Scalable Second Order Optimization for Deep
       Learning <https://arxiv.org/abs/2002.09018>`_, 2020, sections 3 and 4.
     """
-    checks.check_number("eps", eps, minimum=0)
-    if decay is not None:
-        checks.check_number("decay", decay, minimum=0, below=1)
-    if block_size is not None:
-        checks.check_integer("block_size", block_size, minimum=1)
-    checks.check_integer("precondition_every", precondition_every, minimum=1)
-    checks.check_integer("statistics_every", statistics_every, minimum=1)
-    checks.check_integer("start", start, minimum=1)
-    if grafting is not None:
-        checks.check_choice("grafting", grafting, grafts.METHODS)
-    checks.check_number("grafting_decay", grafting_decay, minimum=0, below=1)
-    checks.check_number("grafting_eps", grafting_eps, minimum=0)
-    checks.check_integer("max_dim", max_dim, minimum=0)
     placement = Placement(sharding)
 
     def stacked(leaves):
@@ -194,6 +196,15 @@ def scale_by_shampoo(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
+@checked(
+    precondition_every=Integer(minimum=1),
+    statistics_every=Integer(minimum=1),
+    start=Integer(minimum=1, optional=True),
+    grafting=Choice(grafts.METHODS, optional=True),
+    max_dim=Integer(minimum=0, static=True),
+    block_size=Integer(minimum=1, static=True, optional=True),
+    sharding=Unchecked(),
+)
 def shampoo(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: jax.typing.ArrayLike = 0.9,
@@ -275,8 +286,6 @@ def shampoo(
       Anil, Gupta, Koren, Regan, Singer, `Scalable Second Order Optimization for Deep
       Learning <https://arxiv.org/abs/2002.09018>`_, 2020.
     """
-    checks.check_number("b1", b1, minimum=0, below=1)
-    checks.check_number("b2", b2, minimum=0, below=1)
     return optax.chain(
         scale_by_shampoo(
             eps,

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_ia._src import checks
 from optax_ia._src.scalars import default_float
 from optax_ia.second_order import _grafting as grafts
 from optax_ia.second_order._inverse_root import inverse_roots
@@ -57,7 +56,7 @@ class Moment(NamedTuple):
 
 
 def _is_one(value: Any) -> bool:
-    return checks.is_concrete(value) and value == 1
+    return not isinstance(value, jax.core.Tracer) and bool(value == 1)
 
 
 def moment_of(

@@ -3,13 +3,14 @@
 import jax
 import optax
 
-from optax_ia import averaging, gradients
+from optax_ia import averaging, baselines, gradients
+from optax_ia._src.arguments import checked
 from optax_ia._src.types import Mask
-from optax_ia.adaptive import _baselines
 from optax_ia.decay import l2_decay
 from optax_ia.schedules import scale_by_learning_rate
 
 
+@checked(complex_params=True)
 def lookahead_adamw(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     sync_period: int = 5,
@@ -20,10 +21,11 @@ def lookahead_adamw(
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW in Lookahead."""
-    inner = _baselines.adamw(learning_rate, weight_decay=weight_decay, mask=mask)
+    inner = baselines.adamw(learning_rate, weight_decay=weight_decay, mask=mask)
     return averaging.lookahead(inner, sync_period, slow_step_size, stop=stop)
 
 
+@checked(complex_params=True)
 def adamw_ema(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     decay: float = 0.999,
@@ -36,11 +38,12 @@ def adamw_ema(
 ) -> optax.GradientTransformationExtraArgs:
     """AdamW with an EMA of its iterates."""
     return optax.chain(
-        _baselines.adamw(learning_rate, weight_decay=weight_decay, mask=mask),
+        baselines.adamw(learning_rate, weight_decay=weight_decay, mask=mask),
         averaging.ema_average(decay, start=start, debias=debias, every=every),
     )
 
 
+@checked()
 def sam_sgd(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     rho: jax.typing.ArrayLike = 0.05,
@@ -52,7 +55,7 @@ def sam_sgd(
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
     """SAM around SGD with momentum and L2 decay."""
-    inner = _baselines.sgd(
+    inner = baselines.sgd(
         learning_rate,
         momentum,
         nesterov=nesterov,
@@ -62,6 +65,7 @@ def sam_sgd(
     return gradients.sam(inner, rho, adaptive)
 
 
+@checked(complex_params=True)
 def svrg_sgd(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     snapshot_every: jax.typing.ArrayLike = 100,

@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import optax
 
+from optax_ia._src.arguments import Number, checked
 from optax_ia._src.types import Mask
 from optax_ia.decay import decoupled_decay, l2_decay
 from optax_ia.schedules import scale_by_learning_rate
 
 
+@checked(complex_params=True)
 def sgd(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     momentum: jax.typing.ArrayLike = 0.9,
@@ -36,6 +38,7 @@ def _l2_chain(rule, learning_rate, weight_decay, mask):
     )
 
 
+@checked(complex_params=True)
 def adam(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: jax.typing.ArrayLike = 0.9,
@@ -50,6 +53,7 @@ def adam(
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
 
+@checked(complex_params=True)
 def amsgrad(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: jax.typing.ArrayLike = 0.9,
@@ -64,6 +68,7 @@ def amsgrad(
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
 
+@checked(complex_params=True)
 def adamw(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: jax.typing.ArrayLike = 0.9,
@@ -83,6 +88,7 @@ def adamw(
     )
 
 
+@checked(complex_params=True, initial_accumulator_value=Number(minimum=0))
 def adagrad(
     learning_rate: optax.ScalarOrSchedule = 0.01,
     initial_accumulator_value: jax.typing.ArrayLike = 0.0,
@@ -99,6 +105,7 @@ def adagrad(
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
 
+@checked(complex_params=True)
 def rmsprop(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     decay: jax.typing.ArrayLike = 0.99,
@@ -112,6 +119,7 @@ def rmsprop(
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
 
+@checked()
 def yogi(
     learning_rate: optax.ScalarOrSchedule = 0.01,
     b1: jax.typing.ArrayLike = 0.9,
@@ -126,6 +134,7 @@ def yogi(
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
 
+@checked(complex_params=True)
 def radam(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: jax.typing.ArrayLike = 0.9,
@@ -140,6 +149,7 @@ def radam(
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
 
+@checked(complex_params=True)
 def adabelief(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     b1: jax.typing.ArrayLike = 0.9,

@@ -130,7 +130,7 @@ RECORDS = (
     OptimizerRecord(
         name="sam_sgd",
         factory=combinations.sam_sgd,
-        summary="SGD with momentum on the gradient a step uphill.",
+        summary="SAM: SGD with momentum on the gradient at an ascent step.",
         paper="P4 table 1; Foret et al. 2021",
         needs=("grad_fn",),
         base="sgd",
@@ -154,7 +154,7 @@ RECORDS = (
     OptimizerRecord(
         name="svrg_sgd",
         factory=combinations.svrg_sgd,
-        summary="SGD on gradients of vanishing variance.",
+        summary="SGD on variance-reduced gradients.",
         paper="P2 sec. 4.3.1, eq. 27",
         needs=("grad_fn", "full_gradient"),
     ),
@@ -197,7 +197,7 @@ RECORDS = (
     OptimizerRecord(
         name="lookahead_adamw",
         factory=combinations.lookahead_adamw,
-        summary="AdamW in Lookahead: every k steps halfway back to slow weights.",
+        summary="AdamW in Lookahead: every k steps halfway back to the slow weights.",
         paper="P0 app. .2; Zhang et al. 2019",
         base="adamw",
     ),

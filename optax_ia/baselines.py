@@ -1,7 +1,8 @@
-"""The papers' baselines: Optax's own rules with decay and a recorded rate.
+"""The baselines of the papers: Optax's rules with decay and a recorded learning rate.
 
-Not exported: users of these have ``optax``. The registry lists them so that every
-optimiser of a comparison takes the same arguments and reports its learning rate.
+Each takes the same arguments as the methods of this package, checks them, and keeps its
+current learning rate in the state, so that a comparison treats all optimisers alike.
+The rules themselves are Optax's.
 """
 
 from typing import Any
@@ -24,7 +25,41 @@ def sgd(
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.sgd`` with momentum and L2 decay."""
+    r"""SGD with momentum and L2 decay.
+
+    .. math::
+      m_t = \mu m_{t-1} + g_t + \lambda w_{t-1},\quad w_t = w_{t-1} - \alpha_t m_t
+
+    Nesterov's form steps along :math:`g_t + \lambda w_{t-1} + \mu m_t` instead.
+
+    Args:
+      learning_rate: :math:`\alpha` >= 0, a number or a schedule of the update count.
+      momentum: :math:`\mu` in [0, 1).
+      nesterov: use Nesterov's form. Static.
+      weight_decay: :math:`\lambda` >= 0, added to the gradient (L2); a number or a
+        schedule.
+      mask: which parameters decay, a tree of bools, a function of the parameters or a
+        pattern of paths (:func:`path_mask`). None decays all.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+      TypeError: if an argument is not of the type above.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_ia
+      >>> tx = optax_ia.sgd(0.1, momentum=0.9)
+      >>> w = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([2.0, -0.5]), tx.init(w), w)
+      >>> print([f"{u:.3f}" for u in updates])
+      ['-0.200', '0.050']
+
+    References:
+      Sutskever, Martens, Dahl, Hinton, On the Importance of Initialization and
+      Momentum in Deep Learning, 2013; ``optax.sgd``.
+    """
     return optax.chain(
         l2_decay(weight_decay, mask),
         optax.trace(decay=momentum, nesterov=nesterov),
@@ -48,7 +83,44 @@ def adam(
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.adam`` with L2 decay."""
+    r"""Adam with L2 decay.
+
+    .. math::
+      w_t = w_{t-1} - \alpha_t \frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon}
+
+    with the bias-corrected moments of :math:`g_t + \lambda w_{t-1}`: the decay passes
+    through both moments. :func:`adamw` decouples it.
+
+    Args:
+      learning_rate: :math:`\alpha` >= 0, a number or a schedule of the update count.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added outside the square root, >= 0.
+      weight_decay: :math:`\lambda` >= 0, added to the gradient (L2); a number or a
+        schedule.
+      mask: which parameters decay, a tree of bools, a function of the parameters or a
+        pattern of paths (:func:`path_mask`). None decays all.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+      TypeError: if an argument is not of the type above.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_ia
+      >>> tx = optax_ia.adam(0.1)
+      >>> w = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([2.0, -0.5]), tx.init(w), w)
+      >>> print([f"{u:.3f}" for u in updates])
+      ['-0.100', '0.100']
+
+    References:
+      Kingma, Ba, `Adam: A Method for Stochastic Optimization
+      <https://arxiv.org/abs/1412.6980>`_, 2015, Algorithm 1;
+      ``optax.adam``.
+    """
     rule = optax.scale_by_adam(b1, b2, eps)
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
@@ -63,7 +135,45 @@ def amsgrad(
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.amsgrad`` with L2 decay."""
+    r"""AMSGrad with L2 decay: Adam on the running maximum of the second moment.
+
+    .. math::
+      \bar v_t = \max(\bar v_{t-1}, \hat v_t),\quad
+      w_t = w_{t-1} - \alpha_t \frac{\hat m_t}{\sqrt{\bar v_t} + \epsilon}
+
+    Args:
+      learning_rate: :math:`\alpha` >= 0, a number or a schedule of the update count.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added outside the square root, >= 0.
+      weight_decay: :math:`\lambda` >= 0, added to the gradient (L2); a number or a
+        schedule.
+      mask: which parameters decay, a tree of bools, a function of the parameters or a
+        pattern of paths (:func:`path_mask`). None decays all.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+      TypeError: if an argument is not of the type above.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_ia
+      >>> tx = optax_ia.amsgrad(0.1)
+      >>> w = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([2.0, -0.5]), tx.init(w), w)
+      >>> print([f"{u:.3f}" for u in updates])
+      ['-0.100', '0.100']
+
+    .. note::
+      The maximum runs over bias-corrected second moments, as in Optax; PyTorch takes
+      it over the raw ones (``optax_ia.padam(partial=0.5, correction="sqrt")``).
+
+    References:
+      Reddi, Kale, Kumar, `On the Convergence of Adam and Beyond
+      <https://arxiv.org/abs/1904.09237>`_, 2018, Algorithm 2; ``optax.amsgrad``.
+    """
     rule = optax.scale_by_amsgrad(b1, b2, eps)
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
@@ -80,7 +190,43 @@ def adamw(
     weight_decay: optax.ScalarOrSchedule = 1e-4,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.adamw``."""
+    r"""AdamW: Adam with decoupled decay.
+
+    .. math::
+      w_t = (1 - \alpha_t\lambda) w_{t-1}
+            - \alpha_t \frac{\hat m_t}{\sqrt{\hat v_t + \epsilon_{root}} + \epsilon}
+
+    Args:
+      learning_rate: :math:`\alpha` >= 0, a number or a schedule of the update count.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added outside the square root, >= 0.
+      eps_root: added inside the square root, >= 0.
+      mu_dtype: dtype of the first moment; None keeps the parameters'.
+      weight_decay: :math:`\lambda` >= 0, decoupled and multiplied by the learning rate; a
+        number or a schedule.
+      mask: which parameters decay, a tree of bools, a function of the parameters or a
+        pattern of paths (:func:`path_mask`). None decays all.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+      TypeError: if an argument is not of the type above.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_ia
+      >>> tx = optax_ia.adamw(0.1, weight_decay=0.5)
+      >>> w = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([2.0, -0.5]), tx.init(w), w)
+      >>> print([f"{u:.3f}" for u in updates])
+      ['-0.150', '0.050']
+
+    References:
+      Loshchilov, Hutter, `Decoupled Weight Decay Regularization
+      <https://arxiv.org/abs/1711.05101>`_, 2019, Algorithm 2; ``optax.adamw``.
+    """
     return optax.chain(
         optax.scale_by_adam(b1, b2, eps, eps_root, mu_dtype),
         decoupled_decay(weight_decay, mask),
@@ -97,9 +243,39 @@ def adagrad(
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.adagrad`` with L2 decay, started from zero as in P3 eq. 1.
+    r"""Adagrad with L2 decay.
 
-    Optax's epsilon stands inside the root: 1e-20 there is 1e-10 beside it.
+    .. math::
+      a_t = a_{t-1} + g_t^2,\quad
+      w_t = w_{t-1} - \alpha_t \frac{g_t}{\sqrt{a_t + \epsilon}}
+
+    Args:
+      learning_rate: :math:`\alpha` >= 0, a number or a schedule of the update count.
+      initial_accumulator_value: :math:`a_0` >= 0.
+      eps: added inside the square root, >= 0; 1e-20 there is 1e-10 outside.
+      weight_decay: :math:`\lambda` >= 0, added to the gradient (L2); a number or a
+        schedule.
+      mask: which parameters decay, a tree of bools, a function of the parameters or a
+        pattern of paths (:func:`path_mask`). None decays all.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+      TypeError: if an argument is not of the type above.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_ia
+      >>> tx = optax_ia.adagrad(0.1)
+      >>> w = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([2.0, -0.5]), tx.init(w), w)
+      >>> print([f"{u:.3f}" for u in updates])
+      ['-0.100', '0.100']
+
+    References:
+      Duchi, Hazan, Singer, Adaptive Subgradient Methods for Online Learning and
+      Stochastic Optimization, 2011; Keskar, Socher 2017, eq. 1; ``optax.adagrad``.
     """
     rule = optax.scale_by_rss(initial_accumulator_value, eps)
     return _l2_chain(rule, learning_rate, weight_decay, mask)
@@ -114,7 +290,39 @@ def rmsprop(
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.rmsprop`` with L2 decay and the epsilon outside the root."""
+    r"""RMSprop with L2 decay.
+
+    .. math::
+      v_t = \rho v_{t-1} + (1-\rho) g_t^2,\quad
+      w_t = w_{t-1} - \alpha_t \frac{g_t}{\sqrt{v_t} + \epsilon}
+
+    Args:
+      learning_rate: :math:`\alpha` >= 0, a number or a schedule of the update count.
+      decay: :math:`\rho` in [0, 1).
+      eps: added outside the square root, >= 0.
+      weight_decay: :math:`\lambda` >= 0, added to the gradient (L2); a number or a
+        schedule.
+      mask: which parameters decay, a tree of bools, a function of the parameters or a
+        pattern of paths (:func:`path_mask`). None decays all.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+      TypeError: if an argument is not of the type above.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_ia
+      >>> tx = optax_ia.rmsprop(0.01)
+      >>> w = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([2.0, -0.5]), tx.init(w), w)
+      >>> print([f"{u:.3f}" for u in updates])
+      ['-0.100', '0.100']
+
+    References:
+      Tieleman, Hinton, Lecture 6.5: RMSProp, Coursera, 2012; ``optax.rmsprop``.
+    """
     rule = optax.scale_by_rms(decay, eps, eps_in_sqrt=False)
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
@@ -129,7 +337,41 @@ def yogi(
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.yogi`` with L2 decay."""
+    r"""Yogi with L2 decay: Adam whose second moment moves in bounded steps.
+
+    .. math::
+      v_t = v_{t-1} - (1-\beta_2)\,\text{sign}(v_{t-1} - g_t^2)\, g_t^2,\quad
+      w_t = w_{t-1} - \alpha_t \frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon}
+
+    Args:
+      learning_rate: :math:`\alpha` >= 0, a number or a schedule of the update count.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added outside the square root, >= 0.
+      weight_decay: :math:`\lambda` >= 0, added to the gradient (L2); a number or a
+        schedule.
+      mask: which parameters decay, a tree of bools, a function of the parameters or a
+        pattern of paths (:func:`path_mask`). None decays all.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+      TypeError: if an argument is not of the type above.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_ia
+      >>> tx = optax_ia.yogi(0.1)
+      >>> w = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([2.0, -0.5]), tx.init(w), w)
+      >>> print([f"{u:.3f}" for u in updates])
+      ['-0.100', '0.100']
+
+    References:
+      Zaheer, Reddi, Sachan, Kale, Kumar, Adaptive Methods for Nonconvex Optimization,
+      2018, Algorithm 2; ``optax.yogi``.
+    """
     rule = optax.scale_by_yogi(b1, b2, eps)
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
@@ -144,7 +386,41 @@ def radam(
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.radam`` with L2 decay."""
+    r"""RAdam with L2 decay: Adam with its early variance rectified.
+
+    The step is Adam's times :math:`r_t`, the rectification of the variance of the
+    adaptive learning rate; while that variance is not defined (the first updates) the
+    step is the momentum's alone.
+
+    Args:
+      learning_rate: :math:`\alpha` >= 0, a number or a schedule of the update count.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added outside the square root, >= 0.
+      weight_decay: :math:`\lambda` >= 0, added to the gradient (L2); a number or a
+        schedule.
+      mask: which parameters decay, a tree of bools, a function of the parameters or a
+        pattern of paths (:func:`path_mask`). None decays all.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+      TypeError: if an argument is not of the type above.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_ia
+      >>> tx = optax_ia.radam(0.1)
+      >>> w = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([2.0, -0.5]), tx.init(w), w)
+      >>> print([f"{u:.3f}" for u in updates])
+      ['-0.200', '0.050']
+
+    References:
+      Liu et al., `On the Variance of the Adaptive Learning Rate and Beyond
+      <https://arxiv.org/abs/1908.03265>`_, 2020, Algorithm 2; ``optax.radam``.
+    """
     rule = optax.scale_by_radam(b1, b2, eps)
     return _l2_chain(rule, learning_rate, weight_decay, mask)
 
@@ -160,7 +436,44 @@ def adabelief(
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """``optax.adabelief`` with decoupled decay, as its authors' code has it."""
+    r"""AdaBelief with decoupled decay: Adam on the variance around the mean gradient.
+
+    .. math::
+      s_t = \beta_2 s_{t-1} + (1-\beta_2)(g_t - m_t)^2 + \epsilon_{root},\quad
+      w_t = (1-\alpha_t\lambda) w_{t-1}
+            - \alpha_t \frac{\hat m_t}{\sqrt{\hat s_t} + \epsilon}
+
+    Args:
+      learning_rate: :math:`\alpha` >= 0, a number or a schedule of the update count.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+      eps: added outside the square root, >= 0.
+      eps_root: added to the second moment, >= 0.
+      weight_decay: :math:`\lambda` >= 0, decoupled and multiplied by the learning rate; a
+        number or a schedule.
+      mask: which parameters decay, a tree of bools, a function of the parameters or a
+        pattern of paths (:func:`path_mask`). None decays all.
+
+    Returns:
+      The transformation; ``update`` needs ``params``.
+
+    Raises:
+      ValueError: if an argument is out of its range.
+      TypeError: if an argument is not of the type above.
+
+    Example:
+      >>> import jax.numpy as jnp, optax_ia
+      >>> tx = optax_ia.adabelief(0.1)
+      >>> w = jnp.array([1.0, 1.0])
+      >>> updates, _ = tx.update(jnp.array([2.0, -0.5]), tx.init(w), w)
+      >>> print([f"{u:.3f}" for u in updates])
+      ['-0.111', '0.111']
+
+    References:
+      Zhuang et al., `AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed
+      Gradients <https://arxiv.org/abs/2010.07468>`_, 2020, Algorithm 2;
+      ``optax.adabelief``.
+    """
     return optax.chain(
         optax.scale_by_belief(b1, b2, eps, eps_root),
         decoupled_decay(weight_decay, mask),

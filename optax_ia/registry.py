@@ -54,7 +54,7 @@ def get_record(name: str) -> OptimizerRecord:
     try:
         return _BY_NAME[name]
     except (KeyError, TypeError):
-        close = difflib.get_close_matches(str(name), _BY_NAME, n=1)
+        close = difflib.get_close_matches(str(name).lower(), _BY_NAME, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"unknown optimizer {name!r}.{hint} Known are {', '.join(_BY_NAME)}."
@@ -73,8 +73,9 @@ def get_optimizer(name: str, **overrides: Any) -> optax.GradientTransformationEx
       The transformation.
 
     Raises:
-      ValueError: if the name or an argument is unknown (the choices are listed), or an
-        argument is out of its range.
+      ValueError: if the name is unknown (the choices are listed), or an argument is out
+        of its range.
+      TypeError: if an argument is unknown, missing or of another type.
 
     Example:
       >>> import jax.numpy as jnp, optax_ia

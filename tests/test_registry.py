@@ -25,7 +25,7 @@ def test_the_methods_of_the_paper_are_there():
         "amsgrad",
         "padam",
         "padamw",
-        "lookahead",
+        "lookahead_adamw",
         "swa",
         "gadam",
         "gadamx",
@@ -103,7 +103,7 @@ class TestEveryRecord:
                 optax_ia.num_averaged(state)
 
     def test_unknown_overrides_name_the_arguments_there_are(self, record):
-        with pytest.raises(ValueError, match=r"lerning_rate.*learning_rate"):
+        with pytest.raises(TypeError, match=r"lerning_rate.*learning_rate"):
             optax_ia.get_optimizer(record.name, lerning_rate=0.1)
 
     def test_bad_values_are_refused(self, record):

@@ -92,7 +92,7 @@ _BARS = {
     "adamp": {"nothing projected": 1.80, "all projected": 1.80},
     "ranger": {_FAST: 1.25},
     # its own work, the two gradients aside, may cost 1.2 of the update it wraps
-    "sam": {"": 2.20},
+    "sam_sgd": {"": 2.20},
 }
 
 

@@ -76,7 +76,7 @@ def _overrides(config: LanguageRun, steps_per_epoch: int) -> dict[str, Any]:
             overrides[argument] = value
     if config.partial is not None and "partial" in arguments:
         overrides["partial"] = config.partial
-    if config.momentum is not None and name in ("sgd", "swa", "sam", "sgdp"):
+    if config.momentum is not None and name in ("sgd", "swa", "sam_sgd", "sgdp"):
         overrides["momentum"] = config.momentum
     if config.damping is not None:
         if "damping" not in arguments:

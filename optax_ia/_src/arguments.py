@@ -83,6 +83,7 @@ class Number:
       schedule: whether a function of the update count is allowed.
       optional: whether None is allowed.
       infinite: whether infinity is allowed.
+      no_schedule: the advice for a user who passed a schedule where none is allowed.
     """
 
     minimum: float | None = None
@@ -92,6 +93,7 @@ class Number:
     schedule: bool = False
     optional: bool = False
     infinite: bool = False
+    no_schedule: str = "for a schedule wrap the optimiser in optax.inject_hyperparams"
 
     def __call__(self, name: str, value: Any) -> Any:
         """The value, if it is allowed."""
@@ -101,8 +103,8 @@ class Number:
             if self.schedule and not isinstance(value, type):
                 return value
             raise TypeError(
-                f"{name} must be a number, got the function {_shown(value)}; for a "
-                "schedule wrap the optimiser in optax.inject_hyperparams."
+                f"{name} must be a number, got the function {_shown(value)}; "
+                f"{self.no_schedule}."
             )
         kind = "a number or a schedule" if self.schedule else "a number"
         known = _scalar(name, value, kind)

@@ -39,7 +39,9 @@ def _(state: LineSearchState) -> dict[str, jax.Array]:
 
 
 @checked(
-    learning_rate=Number(above=0),
+    learning_rate=Number(
+        above=0, no_schedule="the line search of sls finds the step size"
+    ),
     c=Number(above=0, below=1),
     beta=Number(above=0, below=1),
     gamma=Number(minimum=1),
@@ -111,11 +113,6 @@ def sls(
       Convergence Rates <https://arxiv.org/abs/1905.09997>`_, 2019, Algorithms 1 and 2
       (option 2); the search is ``optax.scale_by_backtracking_linesearch``.
     """
-    if callable(learning_rate):
-        raise TypeError(
-            "learning_rate of sls must be a number, got a schedule: the line search "
-            "finds the step size."
-        )
 
     def growth():
         return jnp.asarray(gamma, default_float()) ** (

@@ -78,6 +78,6 @@ def test_negative_rates_and_decays_are_refused(name):
 @pytest.mark.parametrize("name", BASELINES)
 def test_unknown_arguments_are_refused_with_those_there_are(name):
     with pytest.raises(
-        ValueError, match=rf"{name} has no argument 'lr'; .*weight_decay"
+        TypeError, match=rf"{name} has no argument 'lr'\. .*weight_decay"
     ):
         optax_ia.get_optimizer(name, lr=0.1)

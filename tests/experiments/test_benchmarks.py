@@ -118,7 +118,7 @@ def test_least_traffic_in_words(table):
     assert ratios["swa", "collecting"] == pytest.approx(7 / 5, **close)
     for phase, least in (("off sync", 1), ("at sync", 9 / 7), ("collecting", 9 / 7)):
         assert ratios["gadam_lookahead", phase] == pytest.approx(least, **close)
-    assert ratios["lookahead", "off sync"] == pytest.approx(1, **close)
+    assert ratios["lookahead_adamw", "off sync"] == pytest.approx(1, **close)
 
 
 def test_state_is_donated():
@@ -147,11 +147,11 @@ def test_a_block_is_plain_training():
 
 
 def test_what_an_entry_needs_is_supplied_and_its_second_point_written():
-    entry = _entries.all_entries()["sam"]
+    entry = _entries.all_entries()["sam_sgd"]
     params = {"w": jnp.linspace(-1, 1, 5)}
     grads = {"w": jnp.ones(5)}
     programs = _measure.compile_all([entry], params, rounds=1)
-    run = _measure.Run(entry, entry.phases[0], programs["sam"], params)
+    run = _measure.Run(entry, entry.phases[0], programs["sam_sgd"], params)
     run.block(grads, 1)
     climbed = params["w"] + 0.05 * grads["w"] / jnp.linalg.norm(grads["w"])
     np.testing.assert_allclose(run._where["w"], climbed, rtol=1e-6)
@@ -221,7 +221,7 @@ def test_bars_are_those_asked_for():
     assert entries["padam"].time_bars == {"": 1.40}
     assert entries["padam, amsgrad=False"].time_bars == {"": 1.10}
     assert entries["gadamx"].time_bars == {"not collecting": 1.07, "collecting": 1.35}
-    assert entries["lookahead"].time_bars == {"off sync": 1.10}
+    assert entries["lookahead_adamw"].time_bars == {"off sync": 1.10}
     assert entries["gadamx"].base == "padamw"
     assert entries["swats"].time_bars == {"adaptive": 1.30, "SGD": 1.30}
     assert entries["adam_clip"].time_bars == entries["adabound"].time_bars == {"": 1.30}

@@ -7,7 +7,7 @@ import pytest
 from experiments.benchmarks import epoch
 from experiments.errors import ExperimentError
 
-QUICK = ["--optimizers", "sgd", "svrg", "--model", "vgg_tiny", "--repeats", "2"]
+QUICK = ["--optimizers", "sgd", "svrg_sgd", "--model", "vgg_tiny", "--repeats", "2"]
 
 
 def test_rows_are_ratios_to_sgd(tmp_path):
@@ -15,7 +15,7 @@ def test_rows_are_ratios_to_sgd(tmp_path):
     assert epoch.main([*QUICK, "--batch-size", "256", "--out", str(out)]) == 0
     with open(out / "epoch.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert [row["optimizer"] for row in table] == ["sgd", "svrg"]
+    assert [row["optimizer"] for row in table] == ["sgd", "svrg_sgd"]
     for row in table:
         assert row["steps_per_epoch"] == "3"
         for name in ("milliseconds", "ratio"):

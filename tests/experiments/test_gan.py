@@ -196,7 +196,7 @@ def test_bf16_computes_in_bf16_and_keeps_float32():
     assert "precision" not in task().config.to_json()
 
 
-FAST = ("kfac", "svrg")  # others train above, and in the runs
+FAST = ("kfac", "svrg_sgd")  # others train above, and in the runs
 OTHERS = [name for name in optax_ia.list_optimizers() if name not in FAST]
 
 
@@ -283,4 +283,4 @@ def test_a_run_that_skips_every_update_of_a_network_is_lost():
 def test_an_optimizer_that_takes_gradients_itself_does_not_skip():
     message = "--on-nan must be stop for an optimiser .* .it needs grad_fn., got skip"
     with pytest.raises(ExperimentError, match=message):
-        task(skip=True, critic_optimizer="sam")
+        task(skip=True, critic_optimizer="sam_sgd")

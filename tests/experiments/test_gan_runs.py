@@ -135,13 +135,14 @@ def test_eight_devices_equal_one(through, shard):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["sam", "svrg", "kfac", "shampoo", "sls", "swats", "gadam_auto", "skip"]
+    "name",
+    ["sam_sgd", "svrg_sgd", "kfac", "shampoo", "sls", "swats", "gadam_auto", "skip"],
 )
 def test_other_optimizers_train_fully_sharded(name):
     changes = {"optimizer": name, "critic_optimizer": name, "constraint": "penalty"}
     if name == "skip":
         changes |= {"optimizer": "adam", "critic_optimizer": "rmsprop"}
-    if name == "svrg":
+    if name == "svrg_sgd":
         changes["batch_size"] = 256
     one = rounds(task(skip=name == "skip", **changes), 3)
     made = task(skip=name == "skip", placement=placed("full"), **changes)

@@ -86,11 +86,11 @@ def test_runs_repeat_and_seeds_differ_without_compiling_again(digits):
 @pytest.mark.parametrize(
     "name",
     [
-        *("sls", "svrg"),
+        *("sls", "svrg_sgd"),
         # trained in the tests of language and of the switch too
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("sam", "nt_asgd", "swats")
+            for name in ("sam_sgd", "nt_asgd", "swats")
         ),
     ],
 )
@@ -105,7 +105,7 @@ def test_optimisers_with_needs_and_triggers_train(digits, name):
     rows, result = run(config, digits)
     assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
     assert result["test_accuracy"] > 0.3
-    if name == "svrg":
+    if name == "svrg_sgd":
         assert [row["num_snapshots"] for row in rows] == [1, 2, 3, 4]
     if name == "sls":
         assert all(0 < row["learning_rate"] < 100 for row in rows)
@@ -159,7 +159,7 @@ def test_batches_that_are_not_finite_are_left_out(digits):
     assert 0 < rows[-1]["total_notfinite"] == sum(row["skipped"] for row in rows)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert np.isfinite(result["test_loss"])  # with the batch statistics of training
-    config = dataclasses.replace(SHORT, optimizer="sam")
+    config = dataclasses.replace(SHORT, optimizer="sam_sgd")
     with pytest.raises(ExperimentError, match="--on-nan must be stop .* grad_fn"):
         run(config, data, on_nan="skip")
 

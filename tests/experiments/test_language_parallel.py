@@ -188,7 +188,9 @@ def test_bfloat16_computes_in_it_and_keeps_float32(corpus, plain):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sam", "svrg", "kfac", "shampoo", "sls", "rmsgd"])
+@pytest.mark.parametrize(
+    "name", ["sam_sgd", "svrg_sgd", "kfac", "shampoo", "sls", "rmsgd"]
+)
 def test_other_optimizers_train_fully_sharded(corpus, name):
     decay = None if name in ("kfac", "shampoo", "sls") else PLAIN.weight_decay
     config = dataclasses.replace(

@@ -45,7 +45,7 @@ def a_run(corpus, name, **changes):
 
 
 IN_SHORT = (
-    *("sgd", "adam", "sam", "sls", "svrg", "kfac", "rmsgd"),
+    *("sgd", "adam", "sam_sgd", "sls", "svrg_sgd", "kfac", "rmsgd"),
     *("nt_asgd", "gadamx"),
 )
 """One of each kind but one; the others run with the slow tests."""

@@ -187,7 +187,9 @@ def test_a_state_of_which_all_is_cut_is_the_same(texts, run, alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["kfac", "svrg", "sam", "shampoo", "gadam_auto"])
+@pytest.mark.parametrize(
+    "name", ["kfac", "svrg_sgd", "sam_sgd", "shampoo", "gadam_auto"]
+)
 def test_other_optimizers_train_fully_sharded(texts, name):
     rate, _ = rates_of(name, config.RATES)
     damping = damping_of(name, config.RATES)

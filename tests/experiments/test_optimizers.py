@@ -66,7 +66,7 @@ def test_periods_that_mean_an_epoch_are_one():
         rates.append(float(optax_ia.diagnostics(state)["learning_rate"]))
     np.testing.assert_allclose(rates[::3], rates[0] * np.array([1, 2, 4]), rtol=1e-6)
 
-    tx = build_optimizer(run_of("svrg"), 3)
+    tx = build_optimizer(run_of("svrg_sgd"), 3)
     state, due = tx.init(params), []
     for _ in range(7):
         due.append(bool(optax_ia.svrg_snapshot_due(state)))

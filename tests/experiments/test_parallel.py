@@ -86,7 +86,9 @@ def test_full_placement_cuts_the_longest_axis_that_fits():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sam", "svrg", "kfac", "shampoo", "sls", "swats"])
+@pytest.mark.parametrize(
+    "name", ["sam_sgd", "svrg_sgd", "kfac", "shampoo", "sls", "swats"]
+)
 def test_other_optimizers_train_fully_sharded(still, name):
     config = dataclasses.replace(CONFIG, optimizer=name, model="mlp_tiny")
     if name == "shampoo":
@@ -122,7 +124,7 @@ def test_evaluation_is_exact_over_an_uneven_last_batch(digits):
         ({"accumulate": 3, "batch_size": 6}, 4, "must be a multiple of 12"),
         ({"batch_stats": "replica", "replicas": 3}, 1, "multiple of 3 .--replicas 3"),
         (
-            {"optimizer": "sam", "accumulate": 2},
+            {"optimizer": "sam_sgd", "accumulate": 2},
             1,
             "must be 1 for sam.* .needs|grad_fn",
         ),

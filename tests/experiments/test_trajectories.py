@@ -30,7 +30,16 @@ from experiments.trajectories import (
 from optax_ia import registry
 
 BEALE, SCHUBERT = PROBLEMS["beale"], PROBLEMS["schubert"]
-SEEN = ("sgd", "adam", "swats", "sls", "svrg", "lookahead", "swa", *config.VARIANTS)
+SEEN = (
+    "sgd",
+    "adam",
+    "swats",
+    "sls",
+    "svrg_sgd",
+    "lookahead_adamw",
+    "swa",
+    *config.VARIANTS,
+)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +151,7 @@ def test_what_is_said_of_the_paper(seen):
     for name in PROBLEMS:
         adam = seen["adam", name].points
         assert np.abs(seen["amsgrad_raw", name].points - adam).max() < 0.02
-        slow = seen["lookahead", name].points[:, ::5]
+        slow = seen["lookahead_adamw", name].points[:, ::5]
         both = [
             np.linalg.norm(np.diff(points, axis=1), axis=-1).sum(axis=1)
             for points in (slow, adam)
@@ -154,9 +163,9 @@ def test_what_is_said_of_the_paper(seen):
 def test_same_paths_are_found(seen):
     runs = [
         tuple(seen[method, name] for name in PROBLEMS)
-        for method in ("sgd", "adam", "svrg", "swats")
+        for method in ("sgd", "adam", "svrg_sgd", "swats")
     ]
-    assert same_paths(runs) == {"svrg": "sgd", "swats": "adam"}
+    assert same_paths(runs) == {"svrg_sgd": "sgd", "swats": "adam"}
 
 
 def test_a_diverging_path_is_said_and_drawn(wild):
@@ -212,7 +221,7 @@ def test_a_later_entry_that_can_run_is_drawn(monkeypatch):
 
 def test_command(tmp_path, capsys):
     out = tmp_path / "out"
-    methods = ["swats", "gadam_auto", "sam"]
+    methods = ["swats", "gadam_auto", "sam_sgd"]
     arguments = ["--methods", *methods, "--steps", "5", "--out", str(out)]
     assert trajectories.main(arguments) == 0
     assert "0 of 8 runs switched to SGD" in capsys.readouterr().out
@@ -227,7 +236,7 @@ def test_command(tmp_path, capsys):
     ]
     with open(out / "end_points.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows[::8]] == ["swats", "sam", "gadam_auto"]
+    assert [row["method"] for row in rows[::8]] == ["swats", "sam_sgd", "gadam_auto"]
     assert {row["switch_step"] for row in rows[:8]} == {"0"}
     page = (out / "trajectories.html").read_text()
     assert page.count("data:image/png;base64,") == 3

@@ -27,7 +27,7 @@ NEEDY = [
 ]
 PLAIN = ["sgd", "swats"]
 # Rates at which the loss of the small regression goes down by half in 25 steps.
-RATES = {"sgd": 0.02, "sam": 0.02, "svrg": 0.05, "sls": 1.0, "kfac": 0.01}
+RATES = {"sgd": 0.02, "sam_sgd": 0.02, "svrg_sgd": 0.05, "sls": 1.0, "kfac": 0.01}
 # What the step must be told of the loss.
 OPTIONS = {"kfac": {"kfac": {"likelihood": "gaussian"}}}
 

@@ -72,14 +72,14 @@ def assert_same_params(actual, expected, rtol=1e-5, atol=1e-6):
 
 
 def test_the_registry_has_the_optimisers_that_need_more():
-    assert {"sam", "svrg", "sls"} <= set(NEEDY)
+    assert {"sam_sgd", "svrg_sgd", "sls"} <= set(NEEDY)
 
 
 @pytest.mark.parametrize("name", NEEDY + PLAIN)
 def test_the_loss_falls_and_only_the_first_two_steps_compile(name):
     """Two: SVRG's with a snapshot, and without."""
     loss_fn, traces = counting()
-    options = {"snapshot_every": 3} if name == "svrg" else {}
+    options = {"snapshot_every": 3} if name == "svrg_sgd" else {}
     tx = optax_ia.get_optimizer(name, learning_rate=RATES.get(name, 0.05), **options)
     train_step = build_train_step(
         name,
@@ -113,7 +113,7 @@ def test_all_evaluations_of_a_step_see_the_same_keys_batch_and_statistics():
 
 def test_sam_with_a_rho_of_zero_is_its_inner_optimiser():
     tx = optax_ia.sam(optax.sgd(0.05, momentum=0.9), rho=0.0)
-    state, metrics = stepped("sam", tx, 3, net={"dropout": 0.5})
+    state, metrics = stepped("sam_sgd", tx, 3, net={"dropout": 0.5})
     expected, expected_metrics = sgd_with_dropout()
     assert_same_params(state, expected)
     np.testing.assert_allclose(metrics["loss"], expected_metrics["loss"], rtol=1e-5)
@@ -123,7 +123,7 @@ def test_svrg_with_a_snapshot_at_each_step_of_one_batch_is_sgd_on_it():
     """The two gradients of the batch cancel only under the same dropout."""
     tx = optax_ia.svrg(optax.sgd(0.05, momentum=0.9), 1)
     net = {"dropout": 0.5}
-    state, _ = stepped("svrg", tx, 3, net=net, full_batches=[BATCH])
+    state, _ = stepped("svrg_sgd", tx, 3, net=net, full_batches=[BATCH])
     assert_same_params(state, sgd_with_dropout()[0])
 
 
@@ -131,7 +131,7 @@ def test_full_batches_are_weighed_by_their_numbers_of_examples():
     """Each step is full gradient descent, whatever batch it is called with."""
     parts = [(X[:7], Y[:7]), (X[7:8], Y[7:8]), (X[8:], Y[8:])]
     tx = optax_ia.svrg(SGD, 1)
-    state, _ = stepped("svrg", tx, 3, batch=(X[:2], Y[:2]), full_batches=parts)
+    state, _ = stepped("svrg_sgd", tx, 3, batch=(X[:2], Y[:2]), full_batches=parts)
     expected = make_state(SGD)
     for _ in range(3):
         expected, _ = plain_step(expected, BATCH)
@@ -146,7 +146,7 @@ def test_the_full_gradient_is_as_precise_as_the_parameters():
     parts = [(x[i : i + 4], y[i : i + 4]) for i in range(0, 12, 4)]
     ends = []
     for needs, tx, full in (
-        ("svrg", optax_ia.svrg(optax.sgd(0.1), 1), parts),
+        ("svrg_sgd", optax_ia.svrg(optax.sgd(0.1), 1), parts),
         ((), optax.sgd(0.1), None),
     ):
         train_step = build_train_step(
@@ -158,7 +158,7 @@ def test_the_full_gradient_is_as_precise_as_the_parameters():
     assert_same_params(*ends, rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["sam", "sls"])
+@pytest.mark.parametrize("name", ["sam_sgd", "sls"])
 def test_batch_statistics_are_those_of_one_pass_at_the_old_parameters(name):
     tx = optax_ia.get_optimizer(name, learning_rate=0.5)
     before = make_state(tx, norm=True)

@@ -95,12 +95,12 @@ def test_donation(donate):
 
 @pytest.mark.parametrize(
     "optimizer",
-    ["sam", registry.get_record("sam"), ["grad_fn"]],
+    ["sam_sgd", registry.get_record("sam_sgd"), ["grad_fn"]],
     ids=["name", "record", "needs"],
 )
 def test_the_optimiser_by_name_by_record_and_by_its_needs(optimizer):
     train_step = build_train_step(optimizer, squared_error)
-    state, metrics = train_step(make_state(optax_ia.get_optimizer("sam")), BATCH)
+    state, metrics = train_step(make_state(optax_ia.get_optimizer("sam_sgd")), BATCH)
     assert set(metrics) == {"loss"}
     assert state.step == 1
 
@@ -112,7 +112,7 @@ def test_full_batches_may_be_a_function_and_are_read_for_snapshots_alone():
         reads.append(None)
         return iter([BATCH])
 
-    train_step = build_train_step("svrg", squared_error, full_batches=full)
+    train_step = build_train_step("svrg_sgd", squared_error, full_batches=full)
     state = make_state(optax_ia.svrg(SGD, 3))
     for _ in range(7):
         state, _ = train_step(state, BATCH)
@@ -125,7 +125,7 @@ def test_without_full_batches_svrg_says_what_to_pass():
         (None, r"full_gradient needs the data.*pass full_batches= to build_train_step"),
         ([], r"full_batches must give at least one batch, got none"),
     ):
-        train_step = build_train_step("svrg", squared_error, full_batches=full)
+        train_step = build_train_step("svrg_sgd", squared_error, full_batches=full)
         with pytest.raises(ValueError, match=message):
             train_step(make_state(tx), BATCH)
 
@@ -145,7 +145,7 @@ def test_an_optimiser_that_it_does_not_know(optimizer, error, message):
 
 def test_an_optimiser_whose_needs_were_not_told_says_what_is_missing():
     with pytest.raises(ValueError, match="sam needs grad_fn"):
-        plain_step(make_state(optax_ia.get_optimizer("sam")), BATCH)
+        plain_step(make_state(optax_ia.get_optimizer("sam_sgd")), BATCH)
 
 
 def test_a_loss_that_is_no_scalar_is_refused():

@@ -61,7 +61,7 @@ def assert_same(actual, expected):
 def test_the_loss_falls_and_only_the_first_two_steps_compile(name):
     """Two: SVRG's with a snapshot, and without."""
     loss_fn, traces = counting()
-    options = {"snapshot_every": 3} if name == "svrg" else {}
+    options = {"snapshot_every": 3} if name == "svrg_sgd" else {}
     tx = optax_ia.get_optimizer(name, learning_rate=RATES.get(name, 0.05), **options)
     train_step = build_train_step(
         name,
@@ -99,11 +99,11 @@ def sgd_with_dropout():
     return stepped((), optax.sgd(0.05, momentum=0.9), 3, net={"dropout": 0.5})[0]
 
 
-@pytest.mark.parametrize("name", ["sam", "svrg"])
+@pytest.mark.parametrize("name", ["sam_sgd", "svrg_sgd"])
 def test_under_dropout_sam_and_svrg_have_sgd_as_their_limit(name):
     """A neighbourhood of no size, or a snapshot at each step of the only batch."""
     sgd = optax.sgd(0.05, momentum=0.9)
-    tx = optax_ia.sam(sgd, 0.0) if name == "sam" else optax_ia.svrg(sgd, 1)
+    tx = optax_ia.sam(sgd, 0.0) if name == "sam_sgd" else optax_ia.svrg(sgd, 1)
     net = {"dropout": 0.5}
     model, _, _ = stepped(name, tx, 3, net=net, full_batches=[BATCH])
     assert_same(pure(model), pure(sgd_with_dropout()))
@@ -115,7 +115,7 @@ def test_under_dropout_sam_and_svrg_have_sgd_as_their_limit(name):
 def test_full_batches_are_weighed_by_their_numbers_of_examples():
     parts = [(X[:7], Y[:7]), (X[7:8], Y[7:8]), (X[8:], Y[8:])]
     tx = optax_ia.svrg(optax.sgd(0.1), 1)
-    model, _, _ = stepped("svrg", tx, 3, batch=(X[:2], Y[:2]), full_batches=parts)
+    model, _, _ = stepped("svrg_sgd", tx, 3, batch=(X[:2], Y[:2]), full_batches=parts)
     expected, _, _ = stepped((), optax.sgd(0.1), 3)
     assert_same(pure(model), pure(expected))
 
@@ -123,8 +123,8 @@ def test_full_batches_are_weighed_by_their_numbers_of_examples():
 def test_batch_statistics_are_those_of_one_pass_at_the_old_parameters():
     first = NNXNet().first
     mean, var = statistics(first.kernel[...], first.bias[...])
-    tx = optax_ia.get_optimizer("sam", learning_rate=0.5)
-    model, _, _ = stepped("sam", tx, 1, net={"norm": True})
+    tx = optax_ia.get_optimizer("sam_sgd", learning_rate=0.5)
+    model, _, _ = stepped("sam_sgd", tx, 1, net={"norm": True})
     found = pure(model, nnx.BatchStat)["norm"]
     np.testing.assert_allclose(found["mean"], mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found["var"], var, rtol=1e-5)
@@ -179,7 +179,7 @@ def test_only_what_the_optimizer_is_with_respect_to_is_trained():
     model.last.kernel = Part(model.last.kernel[...])
     optimizer = nnx.Optimizer(model, optax_ia.sam(optax.sgd(0.1)), wrt=Part)
     before = pure(model)
-    build_train_step("sam", squared_error)(model, optimizer, BATCH)
+    build_train_step("sam_sgd", squared_error)(model, optimizer, BATCH)
     after = pure(model)
     assert not np.allclose(after["last"]["kernel"], before["last"]["kernel"])
     np.testing.assert_array_equal(after["first"]["kernel"], before["first"]["kernel"])
@@ -198,9 +198,9 @@ def test_the_average_is_read_afterwards():
 
 
 def test_without_full_batches_svrg_says_what_to_pass():
-    train_step = build_train_step("svrg", squared_error)
+    train_step = build_train_step("svrg_sgd", squared_error)
     with pytest.raises(ValueError, match=r"pass full_batches= to build_train_step"):
-        train_step(*with_optimizer(optax_ia.get_optimizer("svrg")), BATCH)
+        train_step(*with_optimizer(optax_ia.get_optimizer("svrg_sgd")), BATCH)
 
 
 @pytest.mark.parametrize("arguments", [(), (BATCH, KEY, None)], ids=["few", "many"])

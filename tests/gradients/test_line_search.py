@@ -221,7 +221,7 @@ def test_construction_errors_name_argument_bound_and_value(options, message):
 
 
 def test_a_schedule_is_refused():
-    with pytest.raises(TypeError, match="learning_rate of sls must be a number"):
+    with pytest.raises(TypeError, match="learning_rate must be a number.*sls finds"):
         optax_ia.sls(optax.constant_schedule(1.0))
 
 

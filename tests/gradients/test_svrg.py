@@ -249,7 +249,7 @@ def test_construction_errors_name_argument_bound_and_value(every, message):
     with pytest.raises(ValueError, match=message):
         optax_ia.svrg(optax.sgd(0.1), every)
     with pytest.raises(ValueError, match=message):
-        optax_ia.get_optimizer("svrg", snapshot_every=every)
+        optax_ia.get_optimizer("svrg_sgd", snapshot_every=every)
 
 
 CALL = r".*update\(grads, state, params, grad_fn=grad_fn, full_gradient=full_gradient\)"

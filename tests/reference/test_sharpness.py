@@ -105,7 +105,7 @@ def test_the_defaults_are_the_papers():
 @both
 def test_the_registry_has_sam_of_momentum_with_l2_decay(adaptive):
     tx = optax_ia.get_optimizer(
-        "sam", learning_rate=0.05, weight_decay=0.1, rho=0.1, adaptive=adaptive
+        "sam_sgd", learning_rate=0.05, weight_decay=0.1, rho=0.1, adaptive=adaptive
     )
     expected = sharpness.sam(
         PARAMS,

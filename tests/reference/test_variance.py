@@ -109,7 +109,7 @@ def test_svrg_under_momentum_and_a_schedule(snapshot_every):
 @every_period
 def test_the_registry_has_svrg_of_plain_sgd(snapshot_every):
     tx = optax_ia.get_optimizer(
-        "svrg", learning_rate=0.1, snapshot_every=snapshot_every
+        "svrg_sgd", learning_rate=0.1, snapshot_every=snapshot_every
     )
     expected = expected_run(snapshot_every, rate=constant(0.1))
     assert_close(library_run(tx)[0], expected)

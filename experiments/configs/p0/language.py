@@ -128,7 +128,7 @@ class LanguageCompare(LanguageTask):
     def rates(self) -> dict[str, Rates]:
         """The tuned rates by name."""
         family = {
-            "sgd": ("sgd", "asgd", "nt_asgd", "swa", "sam"),
+            "sgd": ("sgd", "asgd", "nt_asgd", "swa", "sam_sgd"),
             "adam": ("adam", "gadam", "gadam_auto", "gadam_lookahead", "swats"),
             "padam": ("padam", "gadamx"),
         }

@@ -57,7 +57,16 @@ from experiments.configs._checks import check
 from experiments.configs.settings import DampedRates, Rates, one_line
 from experiments.errors import ExperimentError
 
-OPTIMIZERS = ("sgd", "adam", "radam", "yogi", "amsgrad", "lookahead", "ranger", "kfac")
+OPTIMIZERS = (
+    "sgd",
+    "adam",
+    "radam",
+    "yogi",
+    "amsgrad",
+    "lookahead_adamw",
+    "ranger",
+    "kfac",
+)
 
 # Figure 21: test perplexity on WikiText-103. The text gives RAdam 24.96.
 REPORTED = {
@@ -66,7 +75,7 @@ REPORTED = {
     "radam": "25.96",
     "yogi": "33.11",
     "amsgrad": "22.65",
-    "lookahead": "25.79",
+    "lookahead_adamw": "25.79",
     "ranger": "22.50",
     "kfac": "19.74",
 }
@@ -77,7 +86,7 @@ RATES: dict[str, Rates] = {
     "radam": Rates(1e-2, 0.0),
     "yogi": Rates(1e-2, 0.0),
     "amsgrad": Rates(6e-3, 0.0),
-    "lookahead": Rates(1e-2, 0.0),
+    "lookahead_adamw": Rates(1e-2, 0.0),
     "ranger": Rates(4e-2, 0.0),
     "kfac": DampedRates(1e-2, 0.0, 0.03),
 }

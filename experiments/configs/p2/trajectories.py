@@ -70,12 +70,12 @@ SEARCH = Rates((0.01, 0.1, 1.0, 10.0), (0.01, 0.1, 1.0, 10.0))
 
 RATES = {
     "sgd": DESCENT,
-    "svrg": DESCENT,
+    "svrg_sgd": DESCENT,
     "asgd": DESCENT,
     "nt_asgd": DESCENT,
     "swa": MOMENTUM,
     "sgdp": MOMENTUM,
-    "sam": SHARPNESS,
+    "sam_sgd": SHARPNESS,
     "padam": PARTIAL,
     "padamw": PARTIAL,
     "gadamx": PARTIAL,
@@ -150,13 +150,13 @@ PAPER: dict[str, tuple[str, str]] = {
         "In part: paths almost those of Adam, without the zigzag. On Beale only the "
         "largest rate finds the minimum; on Schubert the two smaller ones do.",
     ),
-    "svrg": (
+    "svrg_sgd": (
         "Needs very small rates; on Beale all of them reach the global minimum; on "
         "Schubert it falls into steep valleys.",
         "Not to be seen: without noise it is gradient descent, and does at each rate "
         "what sgd does. On Schubert that is the local minimum, as P2 says.",
     ),
-    "lookahead": (
+    "lookahead_adamw": (
         "Straighter and shorter paths than Adam's.",
         "The same for the slow weights: from one synchronisation to the next their "
         "path is shorter than Adam's at all eight rates. Drawn are the fast weights, "

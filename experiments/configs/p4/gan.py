@@ -42,7 +42,7 @@ RATES = {"rmsprop": 5e-4}
 PAPER_RATES = {
     "rmsgd": 0.5,
     "sgd": 0.1,
-    "sam": 0.5,
+    "sam_sgd": 0.5,
     "adabelief": 3e-4,
     "radam": 3e-4,
     "adam": 3e-4,

@@ -203,7 +203,7 @@ def adamw(
       eps: added outside the square root, >= 0.
       eps_root: added inside the square root, >= 0.
       mu_dtype: dtype of the first moment; None keeps the parameters'.
-      weight_decay: :math:`\lambda` >= 0, decoupled and multiplied by the learning rate; a
+      weight_decay: :math:`\lambda` >= 0, decoupled, times the learning rate; a
         number or a schedule.
       mask: which parameters decay, a tree of bools, a function of the parameters or a
         pattern of paths (:func:`path_mask`). None decays all.
@@ -449,7 +449,7 @@ def adabelief(
       b2: decay of the second moment, in [0, 1).
       eps: added outside the square root, >= 0.
       eps_root: added to the second moment, >= 0.
-      weight_decay: :math:`\lambda` >= 0, decoupled and multiplied by the learning rate; a
+      weight_decay: :math:`\lambda` >= 0, decoupled, times the learning rate; a
         number or a schedule.
       mask: which parameters decay, a tree of bools, a function of the parameters or a
         pattern of paths (:func:`path_mask`). None decays all.

@@ -31,7 +31,7 @@ def lookahead_adamw(
       slow_step_size: how far the slow weights move towards the parameters, in [0, 1].
       stop: the update from which there are no more synchronisations, >= 0; None for
         never.
-      weight_decay: :math:`\lambda` >= 0, decoupled and multiplied by the learning rate; a
+      weight_decay: :math:`\lambda` >= 0, decoupled, times the learning rate; a
         number or a schedule.
       mask: which parameters decay, a tree of bools, a function of the parameters or a
         pattern of paths (:func:`path_mask`). None decays all.
@@ -85,7 +85,7 @@ def adamw_ema(
       start: the first update averaged, >= 0; None waits for :func:`start_averaging`.
       every: collect each ``every``-th iterate, >= 1.
       debias: see :func:`ema_average`. Static.
-      weight_decay: :math:`\lambda` >= 0, decoupled and multiplied by the learning rate; a
+      weight_decay: :math:`\lambda` >= 0, decoupled, times the learning rate; a
         number or a schedule.
       mask: which parameters decay, a tree of bools, a function of the parameters or a
         pattern of paths (:func:`path_mask`). None decays all.

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from optax_ia._src.paths import path_string
 
@@ -18,12 +19,19 @@ def listed(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def paths_matching(pattern: str | re.Pattern[str]) -> Callable[[optax.Params], Any]:
-    """A function from parameters to the bools that say which paths match."""
+def paths_matching(
+    pattern: str | re.Pattern[str], name: str = "pattern"
+) -> Callable[[optax.Params], Any]:
+    """A function from parameters to the bools that say which paths match.
+
+    Args:
+      pattern: a regular expression, searched for in each path.
+      name: the argument that it was given for, for messages.
+    """
     try:
         regex = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"pattern is no regular expression: {error}.") from error
+        raise ValueError(f"{name} is no regular expression: {error}.") from error
 
     def mask(params: optax.Params) -> Any:
         leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
@@ -31,7 +39,7 @@ def paths_matching(pattern: str | re.Pattern[str]) -> Callable[[optax.Params], A
         matched = [regex.search(name) is not None for name in names]
         if names and not any(matched):
             raise ValueError(
-                f"pattern {regex.pattern!r} matches no parameter; the paths are "
+                f"{name} {regex.pattern!r} matches no parameter; the paths are "
                 f"{listed(names)}."
             )
         return jax.tree.unflatten(treedef, matched)
@@ -46,7 +54,7 @@ def _check_leaves(name: str, mask: Any) -> None:
         return x is None
 
     for path, leaf in jax.tree_util.tree_leaves_with_path(mask, is_leaf=is_none):
-        concrete = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+        concrete = isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
         if concrete and leaf.dtype == bool and leaf.ndim == 0:
             continue
         if not isinstance(leaf, (bool, np.bool_)):
@@ -134,7 +142,7 @@ def checked_mask(name: str, mask: Any) -> Callable[[optax.Params], Any] | None:
     if mask is None or isinstance(mask, _CheckedMask):
         return mask
     if isinstance(mask, (str, re.Pattern)):
-        mask = paths_matching(mask)
+        mask = paths_matching(mask, name)
     elif not callable(mask):
         _check_leaves(name, mask)
     return _CheckedMask(name, mask)

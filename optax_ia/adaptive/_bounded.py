@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from optax_ia._src.arguments import Flag, Number, checked
 from optax_ia._src.scalars import default_float, increment
@@ -160,7 +161,7 @@ def adam_clip(
       Keskar, Socher, `Improving Generalization Performance by Switching from Adam to
       SGD <https://arxiv.org/abs/1712.07628>`_, 2017, section 2.
     """
-    known = [x for x in (lower, upper) if not isinstance(x, jax.core.Tracer)]
+    known = [x for x in (lower, upper) if not isinstance(x, Tracer)]
     if len(known) == 2 and float(upper) < float(lower):  # pyright: ignore
         raise ValueError(f"upper must be >= lower = {lower}, got {upper!r}.")
 

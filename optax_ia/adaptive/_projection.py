@@ -148,7 +148,8 @@ def projected(
         def products(grads, rule_state, weights):
             steps = treedef.flatten_up_to(direction(grads, rule_state))
             pairs = zip(steps, weights, strict=True)
-            return [_per_channel(w, u) for u, w in pairs if _is_projected(w)]
+            found = [_per_channel(w, u) for u, w in pairs if _is_projected(w)]
+            return [p.astype(f.squares.dtype) for p, f in zip(found, some, strict=True)]
 
         found_products = []
         if some:

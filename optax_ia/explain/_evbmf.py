@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from optax_ia._src import checks
 from optax_ia.explain import _spectrum
@@ -163,7 +164,7 @@ def evbmf(
     """
     checks.check_choice("method", method, _spectrum.METHODS)
     if sigma2 is not None:
-        if not isinstance(sigma2, jax.core.Tracer) and np.size(sigma2):
+        if not isinstance(sigma2, Tracer) and np.size(sigma2):
             checks.check_number("sigma2", np.min(sigma2).item(), minimum=0)
         sigma2 = jnp.asarray(sigma2)
     matrix = jnp.asarray(matrix)

@@ -210,7 +210,7 @@ def build_train_step(
       >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, optax_ia, optax_ia.flax
       >>> model = nn.Dense(1)
       >>> x = jnp.array([[1.0], [2.0], [3.0]])
-      >>> name = "sam"
+      >>> name = "sam_sgd"
       >>> state = optax_ia.flax.TrainState.create(
       ...     apply_fn=model.apply,
       ...     params=model.init(jax.random.key(0), x)["params"],

@@ -45,7 +45,7 @@ def _(state: LineSearchState) -> dict[str, jax.Array]:
     c=Number(above=0, below=1),
     beta=Number(above=0, below=1),
     gamma=Number(minimum=1),
-    max_backtracking_steps=Integer(minimum=1, static=True),
+    max_backtracking_steps=Integer(minimum=1),
 )
 def sls(
     learning_rate: jax.typing.ArrayLike = 1.0,

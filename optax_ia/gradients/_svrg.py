@@ -79,7 +79,7 @@ def _like(tree: Any, full: Any) -> Any:
     )
 
 
-@checked(inner=Optimizer(instead="svrg_sgd"))
+@checked(complex_params=True, inner=Optimizer(instead="svrg_sgd"))
 def svrg(
     inner: optax.GradientTransformation, snapshot_every: jax.typing.ArrayLike
 ) -> optax.GradientTransformationExtraArgs:

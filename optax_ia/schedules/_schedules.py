@@ -177,6 +177,10 @@ def step_schedule(
       Granziol, Wan, Albanie, Roberts, Beyond SGD: Iterate Averaged Adaptive Gradient
       Methods, 2021, appendix C.4.
     """
+    if steps_per_epoch != round(steps_per_epoch):
+        raise ValueError(
+            f"steps_per_epoch must be a whole number, got {steps_per_epoch!r}."
+        )
     steps = [round(boundary * steps_per_epoch) for boundary in boundaries]
     if any(later <= earlier for earlier, later in itertools.pairwise([0, *steps])):
         raise ValueError(f"boundaries must be increasing and > 0, got {boundaries!r}.")

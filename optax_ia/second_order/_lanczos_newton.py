@@ -40,7 +40,7 @@ def _(state: LanczosNewtonState) -> dict[str, jax.Array]:
 @checked(
     num_steps=Integer(minimum=1, static=True),
     sharp_scale=Number(above=0),
-    seed=Integer(minimum=0, static=True),
+    seed=Integer(minimum=0),
 )
 def lanczos_newton(
     learning_rate: optax.ScalarOrSchedule = 0.01,

@@ -56,7 +56,7 @@ class Moment(NamedTuple):
 
 
 def _is_one(value: Any) -> bool:
-    return not isinstance(value, jax.core.Tracer) and bool(value == 1)
+    return not isinstance(value, Tracer) and bool(value == 1)
 
 
 def moment_of(

@@ -295,7 +295,7 @@ def test_the_rate_follows_its_schedule_until_something_is_learned():
         ({"beta": 1.0}, r"beta must be < 1, got 1\.0"),
         ({"zeta": -1}, "zeta must be >= 0, got -1"),
         ({"floor": -1}, "floor must be >= 0, got -1"),
-        ({"power": 3}, "power must be 1 or 2, got 3"),
+        ({"power": 3}, "power must be one of 1, 2, got 3"),
         ({"steps_per_epoch": 0}, "steps_per_epoch must be >= 1, got 0"),
         ({"steps_per_epoch": 1.5}, "steps_per_epoch must be a whole number"),
     ],

@@ -101,6 +101,8 @@ class Case:
 def local_quadratic(grads, params):
     """All extra arguments there are, of the unit quadratic with a given gradient."""
 
+    grads, params = jax.tree.map(jnp.asarray, (grads, params))
+
     def wide(tree):
         return jax.tree.map(
             lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree

@@ -7,6 +7,7 @@ its value is not known.
 from collections.abc import Collection
 from typing import Any
 
+from optax_ia._src.accumulation import is_inside_multi_steps
 from optax_ia._src.arguments import Choice, Integer, Number
 
 
@@ -41,12 +42,23 @@ def check_params(name: str, params: Any) -> Any:
 
 
 def check_extra_args(method: str, **values: Any) -> None:
-    """Raises ValueError if an extra argument that ``update`` needs is None.
+    """Raises ValueError if an extra argument that ``update`` needs is None, or wrong.
+
+    Inside ``optax.MultiSteps`` of two or more micro-batches the extra arguments are
+    those of the last one alone.
 
     Args:
       method: the transformation, for the message.
       **values: every extra argument it needs, by name.
     """
+    if is_inside_multi_steps():
+        raise ValueError(
+            f"{method} evaluates {' and '.join(values)}, of which optax.MultiSteps "
+            "hands on those of the last micro-batch alone, beside the gradient of all: "
+            "the step would be wrong. Use optax_ia.flax.build_train_step(..., "
+            "accumulate=n), which evaluates them over all micro-batches, or call "
+            "update once per step with functions of the whole batch."
+        )
     missing = [name for name, value in values.items() if value is None]
     if missing:
         call = ", ".join(f"{name}={name}" for name in values)

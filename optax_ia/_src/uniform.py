@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from optax_ia._src.paths import path_string
+from optax_ia._src.wrapping import with_extra_args
 
 
 def _is_plain(x: Any) -> bool:
@@ -71,7 +72,7 @@ def uniform(
     Returns:
       The transformation, with the same state.
     """
-    inner = optax.with_extra_args_support(inner)
+    inner = with_extra_args(inner)
 
     def init_fn(params):
         params = as_arrays(params)

@@ -11,6 +11,7 @@ import optax
 from optax_ia._src import checks
 from optax_ia._src.scalars import increment
 from optax_ia._src.types import Mask
+from optax_ia._src.wrapping import with_extra_args
 
 
 class ProjectedState(NamedTuple):
@@ -121,7 +122,7 @@ def projected(
     Returns:
       The transformation, without the learning rate.
     """
-    rule = optax.with_extra_args_support(rule)
+    rule = with_extra_args(rule)
 
     def init_fn(params):
         return ProjectedState(rule.init(params), jnp.zeros([], jnp.int32))

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from flax import nnx
 
+from optax_ia._src.wrapping import copied
 from optax_ia.averaging import averaged_params
 from optax_ia.flax._recalibrate import recalibrate_batch_stats
 
@@ -51,6 +52,8 @@ def averaged_model(
     params = averaged_params(optimizer.opt_state, nnx.state(model, optimizer.wrt))
     copy = nnx.merge(*nnx.split(model), copy=True)
     nnx.update(copy, params)
+    # nnx.merge copies variables, not buffers: the next step may donate the model's
+    nnx.update(copy, copied(nnx.state(copy)))
     if batches is not None:
         recalibrate_batch_stats(copy, batches, apply_kwargs=apply_kwargs, inputs=inputs)
     copy.eval()

@@ -6,6 +6,12 @@ import jax
 import optax
 from flax import nnx
 
+from optax_ia.flax._accumulate import (
+    Parts,
+    mean_of,
+    refuse_multi_steps,
+    split_batch,
+)
 from optax_ia.flax._kfac_step import capturing_pass
 from optax_ia.flax._step_extras import Settings, extra_args, mean_gradient
 from optax_ia.gradients import svrg_snapshot_due
@@ -58,22 +64,36 @@ class NnxStep:
     def _update(self, model, optimizer, batch, key, full_gradient, capture=None):
         settings = self._settings
         batch = _prepared(settings, key, optimizer.step[...], batch)
-        params, loss_of = _nnx_loss(settings, model, optimizer.wrt, batch)
-        if capture is None:
-            value, grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-            (loss, (metrics, left)), factors = value, {}
-            nnx.update(model, left)
-            # ``nnx.Optimizer`` picks gradients out by the type of their variables
-            variables = jax.tree.structure(nnx.state(model, optimizer.wrt))
-            gradients = jax.tree.unflatten(variables, jax.tree.leaves(grads))
-        else:
-            (loss, aux), gradients, factors = capture(
-                model, batch, _network_key(key, optimizer.step[...]), wrt=optimizer.wrt
-            )
-            grads, metrics = nnx.as_pure(gradients), aux.metrics
+        passes, losses = [], []
+        parts = split_batch(batch, settings.accumulate)
+        network_key = _network_key(key, optimizer.step[...])
+        for i, part in enumerate(parts):
+            params, loss_of = _nnx_loss(settings, model, optimizer.wrt, part)
+            losses.append(loss_of)
+            if capture is None:
+                if passes:  # one after the other: memory is that of one part
+                    where, _ = jax.lax.optimization_barrier((params, passes[-1]))
+                else:
+                    where = params
+                value, grads = jax.value_and_grad(loss_of, has_aux=True)(where)
+                (loss, (metrics, left)), factors = value, {}
+                nnx.update(model, left)
+            else:
+                label_key = network_key
+                if label_key is not None and len(parts) > 1:
+                    label_key = jax.random.fold_in(label_key, i)
+                (loss, aux), gradients, factors = capture(
+                    model, part, label_key, wrt=optimizer.wrt
+                )
+                grads, metrics = nnx.as_pure(gradients), aux.metrics
+            passes.append(((loss, metrics), grads, factors))
+        (loss, metrics), grads, factors = mean_of(passes)
+        # ``nnx.Optimizer`` picks gradients out by the type of their variables
+        variables = jax.tree.structure(nnx.state(model, optimizer.wrt))
+        gradients = jax.tree.unflatten(variables, jax.tree.leaves(grads))
         extra = extra_args(
             settings.needs,
-            loss_of,
+            Parts(tuple(losses)),
             loss,
             grads,
             params,
@@ -94,6 +114,7 @@ class NnxStep:
         return jax.grad(loss_of, has_aux=True)(params)[0]
 
     def __call__(self, model, optimizer, batch, key, full_batches) -> Any:
+        refuse_multi_steps(self._settings.needs, optimizer.opt_state)
         full_gradient = None
         snapshots = "full_gradient" in self._settings.needs
         if snapshots and svrg_snapshot_due(optimizer.opt_state):

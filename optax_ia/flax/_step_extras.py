@@ -1,5 +1,6 @@
 """What a training step hands to an optimiser beside the gradient."""
 
+import functools
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 from optax_ia import registry
 from optax_ia._src.scalars import default_float
 from optax_ia._src.states import find_state
+from optax_ia.flax._accumulate import Parts
 from optax_ia.gradients import SvrgState
 
 LossFn = Callable[[Any, Any], Any]
@@ -38,6 +40,7 @@ class Settings(NamedTuple):
       apply_kwargs: what selects training mode; None is the default of each form.
       rngs: the names of Linen's random streams.
       norms: whether the norms of gradient and update are among the metrics.
+      accumulate: the number of micro-batches.
       kfac: arguments of ``kfac_value_and_grad`` that say what is captured.
     """
 
@@ -48,6 +51,7 @@ class Settings(NamedTuple):
     apply_kwargs: dict[str, Any] | None
     rngs: tuple[str, ...]
     norms: bool
+    accumulate: int = 1
     kfac: Mapping[str, Any] = types.MappingProxyType({})
 
     @property
@@ -108,7 +112,7 @@ def needs_of(optimizer: Any) -> tuple[str, ...]:
 
 def extra_args(
     needs: tuple[str, ...],
-    loss_of: Callable[[Any], tuple[jax.Array, Any]],
+    parts: Parts,
     loss: jax.Array,
     grads: Any,
     params: Any,
@@ -120,8 +124,8 @@ def extra_args(
 
     Args:
       needs: those wanted.
-      loss_of: ``params`` to the loss and what else a pass gives, on the step's batch
-        with the step's keys and statistics.
+      parts: the losses of the step's micro-batches, with the step's keys and
+        statistics.
       loss: that at the current parameters.
       grads: its gradient there.
       params: the current parameters.
@@ -134,20 +138,17 @@ def extra_args(
       Name to value.
     """
 
-    def gradient(where):
-        return jax.grad(loss_of, has_aux=True)(where)[0]
-
     def make(name):
         if name == "value":
             return loss
         if name == "grad":
             return grads
         if name == "value_fn":
-            return lambda params: loss_of(params)[0]
+            return parts.value
         if name == "grad_fn":
-            return gradient
+            return parts.gradient
         if name == "matvec":
-            return lambda vector: jax.jvp(gradient, (params,), (vector,))[1]
+            return functools.partial(parts.product, params)
         if name == "kfac_factors":
             return kfac_factors
         if full_gradient is not None:

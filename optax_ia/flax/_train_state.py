@@ -7,10 +7,10 @@ from typing import Any, Self, cast
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import core, struct
 from flax.training import train_state
 
+from optax_ia._src.wrapping import copied, with_extra_args
 from optax_ia.averaging import averaged_params
 from optax_ia.flax._recalibrate import recalibrate_batch_stats
 
@@ -55,10 +55,13 @@ class TrainState(train_state.TrainState):
     def create(cls, *, apply_fn, params, tx, batch_stats=None, **kwargs):
         """Makes a state at step 0 with ``tx.init(params)``.
 
+        The state owns copies of the parameters and batch statistics: a step that
+        donates it leaves the caller's ``variables`` alone.
+
         Args:
           apply_fn: ``module.apply``.
           params: the parameters, ``variables["params"]``.
-          tx: any gradient transformation.
+          tx: any gradient transformation, or an ``optax.MultiSteps``.
           batch_stats: ``variables["batch_stats"]``; None if there are none.
           **kwargs: the fields that a subclass adds.
 
@@ -67,9 +70,9 @@ class TrainState(train_state.TrainState):
         """
         state = super().create(
             apply_fn=apply_fn,
-            params=params,
-            tx=optax.with_extra_args_support(tx),
-            batch_stats={} if batch_stats is None else batch_stats,
+            params=copied(params),
+            tx=with_extra_args(tx),
+            batch_stats={} if batch_stats is None else copied(batch_stats),
             **kwargs,
         )
         return state.replace(step=jnp.zeros([], jnp.int32))
@@ -122,6 +125,7 @@ class TrainState(train_state.TrainState):
         variables = {"params": averaged_params(self.opt_state, self.params)}
         if jax.tree.leaves(self.batch_stats):
             variables["batch_stats"] = self.batch_stats
+        variables = copied(variables)  # the next step may donate this state
         if batches is None:
             return variables
         return recalibrate_batch_stats(

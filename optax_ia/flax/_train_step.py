@@ -7,6 +7,13 @@ import jax
 import optax
 from flax import nnx
 
+from optax_ia._src import checks
+from optax_ia.flax._accumulate import (
+    Parts,
+    mean_of,
+    refuse_multi_steps,
+    split_batch,
+)
 from optax_ia.flax._batches import advice_on_train, default_inputs
 from optax_ia.flax._kfac_step import capturing_pass, check_options
 from optax_ia.flax._nnx_step import NnxStep
@@ -93,16 +100,29 @@ class _LinenStep:
         settings = self._settings
         prepare_key, network_key = _step_keys(key, state.step)
         batch = settings.prepared(prepare_key, batch)
-        loss_of = _linen_loss(settings, state, batch, network_key)
-        if capturing:
-            value, grads, factors = self._captured(state, batch, network_key)
-        else:
-            value, grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-            factors = {}
-        loss, (metrics, stats) = value
+        passes, losses, current = [], [], state
+        parts = split_batch(batch, settings.accumulate)
+        for i, part in enumerate(parts):
+            key = network_key
+            if key is not None and len(parts) > 1:
+                key = jax.random.fold_in(key, i)
+            loss_of = _linen_loss(settings, current, part, key)
+            losses.append(loss_of)
+            if passes:  # one after the other, so that memory is that of one part
+                current, _ = jax.lax.optimization_barrier((current, passes[-1]))
+            if capturing:
+                found = self._captured(current, part, key)
+            else:
+                differentiate = jax.value_and_grad(loss_of, has_aux=True)
+                found = (*differentiate(current.params), {})
+            (loss, (metrics, stats)), grads, factors = found
+            passes.append(((loss, metrics), grads, factors))
+            current = current.replace(batch_stats=stats)
+        (loss, metrics), grads, factors = mean_of(passes)
+        stats = current.batch_stats
         extra = extra_args(
             settings.needs,
-            loss_of,
+            Parts(tuple(losses)),
             loss,
             grads,
             state.params,
@@ -125,6 +145,7 @@ class _LinenStep:
         return jax.grad(loss_of, has_aux=True)(state.params)[0]
 
     def __call__(self, state, batch, key, full_batches):
+        refuse_multi_steps(self._settings.needs, state.opt_state)
         full_gradient = None
         snapshots = "full_gradient" in self._settings.needs
         if snapshots and svrg_snapshot_due(state.opt_state):
@@ -148,6 +169,7 @@ def build_train_step(
     full_batches: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
     kfac: Mapping[str, Any] | None = None,
     norms: bool = False,
+    accumulate: int = 1,
     donate: bool = True,
 ) -> Callable[..., Any]:
     r"""Builds the compiled training step of any optimiser, whatever it needs.
@@ -191,8 +213,16 @@ def build_train_step(
         ``likelihood``, ``weights``, ``empirical``, ``layers`` and ``max_dim``, where
         they are not the defaults.
       norms: add ``gradient_norm`` and ``update_norm`` to the metrics.
+      accumulate: n >= 1 micro-batches: the batch's first axis is cut into n equal
+        parts, and everything that the optimiser needs (gradient, ``value_fn``,
+        ``grad_fn``, ``matvec``, ``kfac_factors``) is evaluated on all of them, one
+        after the other. For a loss that is a mean over examples the step equals that of
+        the whole batch. Batch normalisation sees one part at a time, the running
+        statistics follow the parts in turn, and each part has a dropout key of its own.
+        Static: compile time grows with n.
       donate: reuse the memory of ``state`` for the new one (Linen): do not use the old
-        state afterwards.
+        state afterwards. :meth:`TrainState.create` copies what it is given, so
+        ``variables`` stay usable.
 
     Returns:
       The step. Its metrics are a dict of scalars: ``loss`` and those of ``loss_fn``.
@@ -200,9 +230,10 @@ def build_train_step(
 
     Raises:
       ValueError: if the optimiser is unknown or needs what no step can supply, or
-        ``kfac`` holds another name; by the
-        step, if the loss is no scalar, ``prepare`` has no key, or a snapshot is due and
-        there are no ``full_batches``.
+        ``kfac`` holds another name; by the step, if the loss is no scalar, ``prepare``
+        has no key, a snapshot is due and there are no ``full_batches``, ``accumulate``
+        does not divide the batch, or an optimiser with needs of its own is inside
+        ``optax.MultiSteps``.
 
     Example:
       The same lines train with any optimiser, a sharpness-aware one here:
@@ -229,6 +260,7 @@ def build_train_step(
     References:
       The wrappers it serves: :func:`sam`, :func:`svrg`, :func:`sls`.
     """
+    checks.check_integer("accumulate", accumulate, minimum=1)
     settings = Settings(
         needs=needs_of(optimizer),
         loss_fn=loss_fn,
@@ -237,6 +269,7 @@ def build_train_step(
         apply_kwargs=None if apply_kwargs is None else dict(apply_kwargs),
         rngs=tuple(rngs),
         norms=norms,
+        accumulate=accumulate,
         kfac=check_options(kfac),
     )
     linen = _LinenStep(settings, donate)

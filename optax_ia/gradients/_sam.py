@@ -8,6 +8,7 @@ import optax
 
 from optax_ia._src import checks
 from optax_ia._src.arguments import Number, Optimizer, checked
+from optax_ia._src.wrapping import with_extra_args
 
 
 @checked(inner=Optimizer(instead="sam_sgd"), eps=Number(above=0))
@@ -80,7 +81,7 @@ def sam(
       Kwon, Kim, Park, Choi, `ASAM: Adaptive Sharpness-Aware Minimization
       <https://arxiv.org/abs/2102.11600>`_, 2021, eq. 6 with :math:`T_w = |w|`.
     """
-    inner = optax.with_extra_args_support(inner)
+    inner = with_extra_args(inner)
 
     def update_fn(updates, state, params=None, *, grad_fn: Any = None, **extra_args):
         params = checks.check_params("sam", params)

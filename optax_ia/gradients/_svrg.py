@@ -11,6 +11,7 @@ from optax_ia._src.arguments import Optimizer, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import bare_scalar, increment
 from optax_ia._src.states import find_state
+from optax_ia._src.wrapping import with_extra_args
 
 
 class SvrgState(NamedTuple):
@@ -143,7 +144,7 @@ def svrg(
       Variance Reduction <https://papers.nips.cc/paper/4937>`_, 2013, with option I; the
       large batch as in the survey P2, eq. 27.
     """
-    inner = optax.with_extra_args_support(inner)
+    inner = with_extra_args(inner)
 
     def init_fn(params):
         return SvrgState(

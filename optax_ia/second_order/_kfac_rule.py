@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_ia._src import checks
 from optax_ia._src.arguments import Choice, Integer, Number, Unchecked, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import bare_scalar, default_float, increment
@@ -82,14 +83,6 @@ def kfac_factors_due(opt_state: optax.OptState) -> jax.Array:
     """
     state = find_state(opt_state, ScaleByKfacState, "scale_by_kfac")
     return bare_scalar(state.factors_due)
-
-
-_CALL = (
-    "call update(grads, state, params, kfac_factors=kfac_factors) with (loss, aux), "
-    "grads, kfac_factors = value_and_grad(params, batch, key) and value_and_grad = "
-    "optax_ia.flax.kfac_value_and_grad(model), or let optax_ia.flax.build_train_step "
-    "make the calls"
-)
 
 
 @checked(
@@ -223,8 +216,7 @@ def scale_by_kfac(
 
     def update_fn(updates, state, params=None, *, kfac_factors: Any = None, **extra):
         del params, extra
-        if kfac_factors is None:
-            raise ValueError(f"scale_by_kfac needs kfac_factors: {_CALL}.")
+        checks.check_extra_args("kfac", kfac_factors=kfac_factors)
         found, arrays, hidden = described(updates)
         count, delta = state.kfac_count, jnp.asarray(damping)
         factors, num_factors = state.factors, state.num_factors

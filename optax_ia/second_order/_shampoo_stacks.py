@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from optax_ia._src.scalars import default_float
 from optax_ia.second_order import _grafting as grafts

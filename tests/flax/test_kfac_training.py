@@ -10,7 +10,6 @@ import pytest
 
 import optax_ia
 import optax_ia.flax
-from optax_ia.flax._train_step import _step_keys
 
 KEY = jax.random.key(2)
 STEPS, START, MIDDLE = 7, 3, 5
@@ -158,38 +157,6 @@ def test_a_trigger_starts_the_average():
     assert phases == [0, 1, 1, 2]
     assert collected == [0, 0, 1, 2]
     assert optax_ia.should_stop(state.opt_state)
-
-
-def test_accumulated_gradients_meet_the_last_factors():
-    plain, step = kfac(), new_step()
-    tx = optax.MultiSteps(plain, 2)
-
-    # its own gradient_transformation() hands no extra arguments on
-    def accumulate(updates, state, params=None, **extra_args):
-        return tx.update(updates, state, params, **extra_args)
-
-    state = start(optax.GradientTransformationExtraArgs(tx.init, accumulate))
-    value_and_grad = jax.jit(
-        optax_ia.flax.kfac_value_and_grad(Network(), apply_kwargs={})
-    )
-    update = jax.jit(plain.update)
-    params = state.params
-    opt_state = plain.init(params)
-    for pair in ((0, 1), (2, 3)):
-        parts = []
-        for number in pair:
-            key = _step_keys(KEY, jnp.asarray(state.step))[1]
-            parts.append(value_and_grad(params, batch(seed=number), key))
-            assert optax_ia.kfac_factors_due(state.opt_state)
-            state, _ = step(state, batch(seed=number), KEY)
-        grads = jax.tree.map(lambda a, b: (a + b) / 2, parts[0][1], parts[1][1])
-        updates, opt_state = update(grads, opt_state, params, kfac_factors=parts[1][2])
-        params = optax.apply_updates(params, updates)
-    jax.tree.map(
-        lambda leaf, like: np.testing.assert_allclose(leaf, like, rtol=1e-4, atol=1e-6),
-        state.params,
-        params,
-    )
 
 
 @pytest.mark.slow  # a program of its own

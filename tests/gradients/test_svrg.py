@@ -163,12 +163,19 @@ def test_snapshots_before_the_updates_1_and_1_plus_k(wrap, every):
     assert optax_ia.diagnostics(state)["num_snapshots"] == sum(found)
 
 
-def test_multi_steps_counts_its_own_updates():
-    """A snapshot stays due until the micro-batch with which the update is made."""
-    tx = optax.MultiSteps(optax_ia.svrg(optax.sgd(0.1), 2), 3).gradient_transformation()
-    found, state = dues(tx, 12)
-    assert found == ([True] * 3 + [False] * 3) * 2
-    assert optax_ia.diagnostics(state)["num_snapshots"] == 2
+@pytest.mark.parametrize("steps", [1, 3])
+def test_multi_steps_of_several_batches_is_refused(steps):
+    """It hands on the last batch's gradient function beside the gradient of all."""
+    tx = optax.MultiSteps(optax_ia.svrg(optax.sgd(0.1), 2), steps)
+
+    def update():
+        return tx.update(W, tx.init(W), W, grad_fn=grad_fn, full_gradient=W)
+
+    if steps == 1:
+        update()
+    else:
+        with pytest.raises(ValueError, match=r"svrg evaluates.*MultiSteps.*accumulate"):
+            update()
 
 
 def test_the_question_inside_jit():

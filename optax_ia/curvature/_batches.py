@@ -45,17 +45,25 @@ def as_batches(batches: Batches) -> Callable[[], Iterator[tuple[Any, float]]]:
 
     Args:
       batches: one batch (an array, a dict or a tuple that holds an array; any other in
-        a list), a sequence or iterator of batches, which is read once and kept, or
-        a function that returns an iterable, which is called for each pass and keeps
-        nothing.
+        a list), a sequence or iterator of batches, which is read once and kept, or a
+        function that returns an iterable, which is called for each pass and keeps
+        nothing. A list of bare arrays is refused.
 
     Returns:
       A function that yields each batch with its share of all examples.
 
     Raises:
-      ValueError: if there is no batch.
+      ValueError: if there is no batch, or a list of bare arrays, which may be one batch
+        or several.
     """
     kept: Any = batches
+    if isinstance(batches, list) and any(map(_is_array, batches)):
+        shapes = [np.shape(x) for x in batches if _is_array(x)][:5]
+        raise ValueError(
+            f"a list of arrays (of shapes {shapes}) may be one batch or several: pass "
+            "a tuple (x, y) for one batch, a list of tuples [(x, y), ...] for several, "
+            "or for several that are each one array [(x,), ...] or an iterator."
+        )
     if not callable(batches):
         kept = [batches] if _is_one_batch(batches) else list(batches)
 

@@ -5,9 +5,50 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-LossFn = Callable[[Any, Any], jax.Array]
-"""``(params, batch)`` to the mean loss over the batch."""
+LossFn = Callable[[Any, Any], Any]
+"""``(params, batch)`` to the mean loss over the batch, or to it and metrics."""
+
+
+def scalar_of(result: Any) -> jax.Array:
+    """The loss of what a loss function returned: a scalar, or a pair with metrics.
+
+    Raises:
+      ValueError: if it is neither.
+    """
+    loss = result[0] if isinstance(result, tuple) and len(result) == 2 else result
+    if not hasattr(loss, "shape") and not isinstance(loss, (int, float)):
+        raise ValueError(
+            "loss_fn must return the mean loss, a scalar, or (loss, metrics), got a "
+            f"{type(loss).__name__}."
+        )
+    if jnp.shape(loss) != ():
+        raise ValueError(
+            "loss_fn must return the mean loss, a scalar, or (loss, metrics), got "
+            f"shape {jnp.shape(loss)}."
+        )
+    return jnp.asarray(loss)
+
+
+def mean_loss(loss_fn: LossFn) -> Callable[..., jax.Array]:
+    """A loss function whose metrics are left out and whose result is checked."""
+
+    def scalar(*arguments: Any) -> jax.Array:
+        return scalar_of(loss_fn(*arguments))
+
+    return scalar
+
+
+def checked_outputs(outputs: Any) -> jax.Array:
+    """The outputs of a network; raises TypeError if they are no single array."""
+    if not hasattr(outputs, "ndim"):
+        raise TypeError(
+            "logits_fn must return one array of outputs, got a "
+            f"{type(outputs).__name__}: select it, as in "
+            "lambda params, batch: model(params, batch)[0]."
+        )
+    return outputs
 
 
 class NetworkLoss(NamedTuple):
@@ -16,7 +57,8 @@ class NetworkLoss(NamedTuple):
     Attributes:
       logits_fn: ``(params, batch)`` to outputs of shape (examples, ...).
       output_loss: ``(outputs, batch)`` to the mean over the examples, a scalar to which
-        each example contributes through its own outputs alone.
+        each example contributes through its own outputs alone, or a pair of it and
+        metrics.
 
     Example:
       >>> import jax.numpy as jnp, optax
@@ -34,7 +76,8 @@ class NetworkLoss(NamedTuple):
 
     def total(self, params: Any, batch: Any) -> jax.Array:
         """The loss as a function of parameters and batch."""
-        return self.output_loss(self.logits_fn(params, batch), batch)
+        outputs = checked_outputs(self.logits_fn(params, batch))
+        return scalar_of(self.output_loss(outputs, batch))
 
 
 @functools.cache

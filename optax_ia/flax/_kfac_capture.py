@@ -14,6 +14,7 @@ from optax_ia.flax._kfac_likelihood import (
     default_labels,
     likelihood_of,
     shares,
+    without_masked,
 )
 from optax_ia.flax._kfac_linen import linen_pass
 from optax_ia.flax._kfac_nnx import nnx_pass
@@ -154,9 +155,12 @@ def _nnx(capture_pass: _Capture) -> Callable[..., Any]:
 
 def _mean_loss(likelihood, labels, weights, outputs, batch):
     """The (weighted) mean of the negative log likelihood's terms."""
-    terms = likelihood.negative_log_likelihood(outputs, labels(batch))
-    share = shares(terms, None if weights is None else weights(batch))
-    return jnp.sum(share * terms)
+    target, weight = labels(batch), None
+    if weights is not None:
+        weight = weights(batch)
+        target = without_masked(target, weight)
+    terms = likelihood.negative_log_likelihood(outputs, target)
+    return jnp.sum(shares(terms, weight) * terms)
 
 
 def kfac_value_and_grad(

@@ -150,6 +150,20 @@ def default_labels(batch: Any) -> Any:
     )
 
 
+def without_masked(labels: Any, weights: Any) -> Any:
+    """Labels with 0 where the weight is 0.
+
+    A masked label, such as -100, is no class: its term would be NaN, and zero times NaN
+    would spoil the sum and its gradient.
+    """
+    kept = jnp.asarray(weights) != 0
+    labels = jnp.asarray(labels)
+    if kept.shape != labels.shape[: kept.ndim]:
+        return labels  # ``shares`` refuses the weights
+    kept = kept.reshape(kept.shape + (1,) * (labels.ndim - kept.ndim))
+    return jnp.where(kept, labels, jnp.zeros_like(labels))
+
+
 def shares(terms: jax.Array, weights: Any) -> jax.Array:
     """What each term of the loss counts for: they sum to 1.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from optax_ia._src.scalars import default_float
 from optax_ia.curvature._batches import Batches, as_batches
+from optax_ia.curvature._loss import scalar_of
 from optax_ia.landscape._directions import check_alike
 
 
@@ -57,11 +58,7 @@ _displaced_once = jax.jit(_displaced)
 
 
 def _scalar(loss: Any) -> jax.Array:
-    if jnp.shape(loss) != ():
-        raise ValueError(
-            f"loss_fn must give the mean loss, a scalar, got shape {jnp.shape(loss)}."
-        )
-    return jnp.asarray(loss, default_float())
+    return scalar_of(loss).astype(default_float())
 
 
 @functools.partial(jax.jit, static_argnames="loss_fn")

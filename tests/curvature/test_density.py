@@ -116,7 +116,7 @@ def test_the_mass_of_a_projector_is_its_rank():
 def test_the_width_is_stated_and_the_grid_reaches_past_it():
     density = measured("spread")
     low, high = density.nodes.min(), density.nodes.max()
-    np.testing.assert_allclose(density.sigma, (high - low) / 100)
+    assert 1e-4 * (high - low) <= density.sigma <= 1e-2 * (high - low)
     np.testing.assert_allclose(
         [density.grid[0], density.grid[-1]],
         [low - 5 * density.sigma, high + 5 * density.sigma],
@@ -172,3 +172,53 @@ def test_nan_is_refused():
         curvature.spectral_density(
             lambda v: v * jnp.nan, jnp.zeros(40), num_steps=9, key=jax.random.key(0)
         )
+
+
+def spectrum(name):
+    """Eigenvalues of a diagonal operator."""
+    bulk = 0.5 * np.sin(np.linspace(-np.pi / 2, np.pi / 2, 199))
+    return jnp.asarray(
+        {
+            "bulk and outlier": np.append(bulk, 100.0),
+            "equal": np.full(50, 3.0),
+            "zero": np.zeros(50),
+            "two values": np.repeat([0.0, 10.0], [180, 20]),
+        }[name]
+    )
+
+
+@pytest.mark.parametrize("num_points", [2, 100, None])
+@pytest.mark.parametrize("sigma", [None, 1e-6, 1e-3, 0.1, 10.0])
+@pytest.mark.parametrize("name", ["bulk and outlier", "equal", "zero", "two values"])
+def test_the_density_conserves_mass(name, sigma, num_points):
+    """At any width, also far below the distance of two points."""
+    values = spectrum(name)
+    found = curvature.spectral_density(
+        lambda v: values * v,
+        values,
+        num_steps=20,
+        key=jax.random.key(0),
+        sigma=sigma,
+        num_points=num_points,
+    )
+    step = found.grid[1] - found.grid[0]
+    np.testing.assert_allclose(jnp.sum(found.density) * step, 1, rtol=1e-5)
+    assert (found.density >= 0).all()
+
+
+def test_an_outlier_does_not_blur_the_bulk():
+    """Of half-width 0.5 beside an outlier at 100: the range's hundredth is 1."""
+    values = spectrum("bulk and outlier")
+    found = curvature.spectral_density(
+        lambda v: values * v, values, num_steps=60, num_probes=4, key=jax.random.key(0)
+    )
+    assert found.sigma < 0.02
+    step = found.grid[1] - found.grid[0]
+    assert step < found.sigma
+    inside = jnp.abs(found.grid) <= 0.55
+    np.testing.assert_allclose(jnp.sum(found.density[inside]) * step, 0.995, atol=0.01)
+    below = jnp.cumsum(found.density) * step
+    for share in (0.25, 0.5, 0.75):
+        expected = np.quantile(values, share)
+        quantile = found.grid[jnp.searchsorted(below, share)]
+        np.testing.assert_allclose(quantile, expected, atol=0.1)

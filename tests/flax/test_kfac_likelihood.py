@@ -1,5 +1,6 @@
 """Losses and drawn labels of the likelihoods."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,3 +99,33 @@ def test_shares():
     weights = np.array([[3, 0], [0, 1]])
     np.testing.assert_array_equal(shares(terms, weights), weights / 4)
     assert not shares(terms, 0 * weights).any()
+
+
+@pytest.mark.parametrize("empirical", [False, True])
+@pytest.mark.parametrize("kept", [4, 0])
+def test_masked_labels_do_not_count_and_are_never_nan(kept, empirical):
+    """-100 marks padding: gradient and factors are those of the examples left."""
+    model = nn.Sequential([nn.Dense(3), nn.tanh, nn.Dense(5)])
+    x = jax.random.normal(jax.random.key(0), (6, 4))
+    labels = jnp.where(jnp.arange(6) < kept, jnp.arange(6) % 5, -100)
+    params = model.init(jax.random.key(1), x)["params"]
+
+    def measured(batch, weights):
+        function = optax_ia.flax.kfac_value_and_grad(
+            model, apply_kwargs={}, weights=weights, empirical=empirical
+        )
+        (loss, _), grads, factors = function(params, batch, jax.random.key(2))
+        return loss, grads, factors
+
+    masked = measured((x, labels), lambda batch: (batch[1] >= 0).astype(float))
+    for leaf in jax.tree.leaves(masked):
+        assert jnp.isfinite(leaf).all()
+    if not kept:
+        assert masked[0] == 0
+        assert all((leaf == 0).all() for leaf in jax.tree.leaves(masked[1]))
+        return
+    whole = measured((x[:kept], labels[:kept]), None)
+    for got, want in zip(
+        jax.tree.leaves(masked[:2]), jax.tree.leaves(whole[:2]), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)

@@ -216,9 +216,11 @@ def test_batch_statistics_estimated_anew_or_kept():
         return loss(params, x)
 
     points = [0.0, 0.5, 1.0]
-    kept = landscape.line(kept_loss, params, direction, inputs, coordinates=points)
+    kept = landscape.line(
+        kept_loss, params, direction, lambda: inputs, coordinates=points
+    )
     found = landscape.line(
-        loss, params, direction, inputs, coordinates=points, prepare=prepare
+        loss, params, direction, lambda: inputs, coordinates=points, prepare=prepare
     )
     sizes = [len(x) for x in inputs]
     for place, kept_loss_there, fresh_loss in zip(
@@ -244,7 +246,7 @@ def test_batch_statistics_estimated_anew_or_kept():
          "direction 2 must be a tree like params"),
         ({"params": {"kernel": jnp.ones((4, 2), int), "scale": jnp.ones(())}},
          TypeError, "kernel of int"),
-        ({"loss_fn": lambda params, batch: batch[0]}, ValueError, "a scalar, got"),
+        ({"loss_fn": lambda params, batch: batch[0]}, ValueError, "a scalar, or .loss"),
     ],
 )  # fmt: skip
 def test_bad_arguments(directions, change, error, message):

@@ -3,6 +3,7 @@
 from optax_ia.adaptive._bounded import BoundedAdamState as BoundedAdamState
 from optax_ia.adaptive._bounded import adabound as adabound
 from optax_ia.adaptive._bounded import adam_clip as adam_clip
+from optax_ia.adaptive._bounded import amsbound as amsbound
 from optax_ia.adaptive._layer_rates import LayerRatesState as LayerRatesState
 from optax_ia.adaptive._layer_rates import scale_by_layer_rates as scale_by_layer_rates
 from optax_ia.adaptive._layer_rates import update_layer_rates as update_layer_rates

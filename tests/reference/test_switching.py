@@ -259,7 +259,7 @@ def test_adam_clip(lower, upper):
 def test_the_bounds_of_adam_clip_follow_a_schedule(own_schedule):
     sgd_rate = (lambda count: 0.2 / (2 + count) ** 2) if own_schedule else 0.03
     tx = optax_ia.adam_clip(
-        lambda count: 0.1 / (2 + count), sgd_rate, 0.8, 1.5, 0.8, 0.95, 1e-3
+        lambda count: 0.1 / (2 + count), sgd_rate, 0.8, 1.5, b1=0.8, b2=0.95, eps=1e-3
     )
     expected = reference_run(
         switching.adam_clip,

@@ -13,7 +13,7 @@ from optax_ia.decay import l2_decay
 from optax_ia.schedules import scale_by_learning_rate
 
 
-@checked()
+@checked(complex_params=True)
 def swats(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     *,

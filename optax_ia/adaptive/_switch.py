@@ -5,40 +5,21 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 
 from optax_ia._src.arguments import Number, checked
-from optax_ia._src.diagnostics import diagnostics, read_diagnostics
+from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.paths import path_string
 from optax_ia._src.scalars import bare_scalar, default_float, increment
-from optax_ia._src.states import find_states
-from optax_ia.schedules import ScaleByLearningRateState
-
-
-class SwitchMonitor(NamedTuple):
-    """The estimate of SGD's learning rate and the switch, in :class:`SwitchToSgdState`.
-
-    Attributes:
-      gamma: the last estimate of SGD's learning rate, shape (), the default float.
-      average: moving average of the monitored quantity without bias correction, shape
-        (), the default float.
-      lambda_hat: the average after the correction, as a learning rate, shape (), the
-        default float.
-      num_estimates: the number of estimates in the average, shape (), int32.
-      sgd_rate: SGD's learning rate at the switch, 0 before it, shape (), the default
-        float.
-      inner_rate: the inner learning rate at the switch; before it, the inner learning
-        rate if it has been constant so far, else -1; shape (), the default float.
-      switch_step: the update after which SGD took over, 0 before, shape (), int32.
-    """
-
-    gamma: jax.Array
-    average: jax.Array
-    lambda_hat: jax.Array
-    num_estimates: jax.Array
-    sgd_rate: jax.Array
-    inner_rate: jax.Array
-    switch_step: jax.Array
+from optax_ia.adaptive._switch_inner import (
+    recorded_rates,
+    refuse_schedule,
+    refuse_wrappers,
+)
+from optax_ia.adaptive._switch_monitor import (
+    SwitchCriterion,
+    SwitchMonitor,
+    new_monitor,
+)
 
 
 class SwitchToSgdState(NamedTuple):
@@ -78,58 +59,6 @@ def _(state: SwitchToSgdState) -> dict[str, jax.Array]:
             f"switch_step{suffix}": switch_step,
         }
     return read
-
-
-def _recorded_rates(inner_state: optax.OptState) -> list[Any]:
-    """The learning rates that the inner state records."""
-    recorded = find_states(inner_state, ScaleByLearningRateState)
-    if recorded:
-        return [state.current_learning_rate for state in recorded]
-    return [
-        state.hyperparams["learning_rate"]
-        for state in find_states(inner_state, optax.InjectStatefulHyperparamsState)
-        if "learning_rate" in state.hyperparams
-    ]
-
-
-def _refuse_schedule(inner_state: optax.OptState) -> None:
-    """Raises if the inner learning rate may change and its state does not record it."""
-    rates = _recorded_rates(inner_state)
-    injected = find_states(inner_state, optax.InjectStatefulHyperparamsState)
-    if find_states(inner_state, optax.ScaleByScheduleState):
-        reason = "an optax schedule, whose state does not hold the learning rate"
-    elif len(rates) > 1:
-        reason = f"{len(rates)} learning rates"
-    elif not rates and any(state.hyperparams_states for state in injected):
-        reason = "an injected schedule, and no hyperparameter named 'learning_rate'"
-    else:
-        return
-    raise ValueError(
-        f"the state of inner has {reason}, so SGD could not follow the schedule after "
-        "the switch. Pass switch_to_sgd(inner, learning_rate=...): the schedule, or a "
-        "number if the learning rate of inner is constant."
-    )
-
-
-def _refuse_wrappers(inner_state: optax.OptState) -> None:
-    """Raises if the inner optimiser relies on its updates being applied."""
-    reported = diagnostics(inner_state)
-    plateau = find_states(inner_state, optax.contrib.ReduceLROnPlateauState)
-    if "num_averaged" in reported:
-        found = "an average of the iterates, which SGD's would be missing from"
-        remedy = "optax_ia.tail_average"
-    elif "sync_count" in reported:
-        found = "Lookahead, whose steps back are no estimate of SGD's learning rate"
-        remedy = "optax_ia.lookahead"
-    elif plateau:
-        found = "reduce_on_plateau, whose scale SGD would not follow"
-        remedy = "optax.contrib.reduce_on_plateau"
-    else:
-        return
-    raise ValueError(
-        f"inner contains {found}. Put {remedy} around or after switch_to_sgd instead "
-        "of inside it."
-    )
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -263,26 +192,13 @@ def switch_to_sgd(
     inner = optax.with_extra_args_support(inner)
     if monitor is None and callable(learning_rate):
         monitor = "relative"
+    criterion = SwitchCriterion(b2, tol, rtol, monitor, switch_at, sgd_learning_rate)
 
     def init_fn(params):
         inner_state = inner.init(params)
-        _refuse_wrappers(inner_state)
+        refuse_wrappers(inner_state)
         if learning_rate is None:
-            _refuse_schedule(inner_state)
-
-        def new_monitor(_=None):
-            # Every field is an array of its own, or the state could not be donated.
-            zero = lambda: jnp.zeros([], default_float())  # noqa: E731
-            count = lambda: jnp.zeros([], jnp.int32)  # noqa: E731
-            return SwitchMonitor(
-                gamma=zero(),
-                average=zero(),
-                lambda_hat=zero(),
-                num_estimates=count(),
-                sgd_rate=zero(),
-                inner_rate=zero(),
-                switch_step=count(),
-            )
+            refuse_schedule(inner_state)
 
         return SwitchToSgdState(
             inner_state=inner_state,
@@ -290,65 +206,12 @@ def switch_to_sgd(
             monitor=(
                 new_monitor()
                 if scope == "global"
-                else jax.tree.map(new_monitor, params)
+                else jax.tree.map(lambda _: new_monitor(), params)
             ),
             velocity=jax.tree.map(
                 lambda w: jnp.zeros_like(w, jnp.promote_types(w.dtype, jnp.float32)),
                 params,
             ),
-        )
-
-    def observe(before, step_dot_step, step_dot_grad, count, rate):
-        """The monitor after an update, with the decision about the next one."""
-        adaptive = before.switch_step == 0
-        gamma = step_dot_step / jnp.where(step_dot_grad == 0, 1, -step_dot_grad)
-        useful = adaptive & (step_dot_grad != 0) & jnp.isfinite(gamma)
-        unit = jnp.ones_like(rate)
-        if monitor != "gamma":
-            useful &= rate > 0
-            unit = jnp.where(rate > 0, rate, 1)
-        num_estimates = before.num_estimates + useful
-
-        constant = (count == 1) | (before.inner_rate == rate)
-        relative = jnp.asarray(monitor == "relative")
-        if monitor is None:
-            relative = ~constant
-        # Algorithm 1 counts the updates, also those without an estimate.
-        age = jnp.where(relative, num_estimates, count)
-
-        decay = jnp.asarray(b2, default_float())
-        average = jnp.where(
-            useful, decay * before.average + (1 - decay) * gamma / unit, before.average
-        )
-        settled = average / (1 - decay ** jnp.maximum(age, 1))
-        difference = jnp.abs(settled - gamma / unit)
-        scale = jnp.where(relative, 1, unit)  # the unit of tol
-        if switch_at is None:
-            switch = useful & (age > 1) & (settled > 0)
-            switch &= scale * difference < tol + rtol * scale * settled
-        else:
-            # Without a rate for SGD, wait until the estimate is positive.
-            due = count >= jnp.asarray(switch_at, jnp.int32)
-            switch = adaptive & due
-            if sgd_learning_rate is None:
-                switch &= settled > 0
-        switch &= rate > 0
-        found = settled * unit
-        if sgd_learning_rate is not None:
-            found = jnp.asarray(sgd_learning_rate, default_float())
-        rate_so_far = jnp.where(constant, rate, -1)
-        return SwitchMonitor(
-            gamma=jnp.where(useful, gamma, before.gamma),
-            average=average,
-            lambda_hat=jnp.where(
-                adaptive & (rate > 0), settled * unit, before.lambda_hat
-            ),
-            num_estimates=num_estimates,
-            sgd_rate=jnp.where(switch, found, before.sgd_rate),
-            inner_rate=jnp.where(
-                switch, rate, jnp.where(adaptive, rate_so_far, before.inner_rate)
-            ),
-            switch_step=jnp.where(switch, count, before.switch_step),
         )
 
     def update_fn(updates, state, params=None, **extra_args):
@@ -363,7 +226,7 @@ def switch_to_sgd(
         elif learning_rate is not None:
             rate = learning_rate
         else:  # an optimiser that records no learning rate has a constant one
-            (rate,) = _recorded_rates(inner_state) or [1.0]
+            (rate,) = recorded_rates(inner_state) or [1.0]
         rate = jnp.asarray(rate, default_float())
 
         before = state.monitor
@@ -394,7 +257,7 @@ def switch_to_sgd(
         step_dot_step = jax.tree.map(lambda p: _dot(p, p), velocity)
         step_dot_grad = jax.tree.map(_dot, velocity, grads)
         if scope == "global":
-            monitor = observe(
+            after = criterion.observe(
                 state.monitor,
                 jnp.asarray(optax.tree.sum(step_dot_step), default_float()),
                 jnp.asarray(optax.tree.sum(step_dot_grad), default_float()),
@@ -402,13 +265,13 @@ def switch_to_sgd(
                 rate,
             )
         else:
-            monitor = jax.tree.map(
-                lambda m, pp, pg: observe(m, pp, pg, count, rate),
+            after = jax.tree.map(
+                lambda m, pp, pg: criterion.observe(m, pp, pg, count, rate),
                 before,
                 step_dot_step,
                 step_dot_grad,
                 is_leaf=_is_monitor,
             )
-        return updates, SwitchToSgdState(inner_state, count, monitor, velocity)
+        return updates, SwitchToSgdState(inner_state, count, after, velocity)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

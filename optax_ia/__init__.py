@@ -19,6 +19,7 @@ from optax_ia.adaptive import SwitchToSgdState as SwitchToSgdState
 from optax_ia.adaptive import adabound as adabound
 from optax_ia.adaptive import adam_clip as adam_clip
 from optax_ia.adaptive import adamp as adamp
+from optax_ia.adaptive import amsbound as amsbound
 from optax_ia.adaptive import padam as padam
 from optax_ia.adaptive import padamw as padamw
 from optax_ia.adaptive import rmsgd as rmsgd

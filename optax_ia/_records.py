@@ -101,10 +101,9 @@ RECORDS = (
     ),
     OptimizerRecord(
         name="amsbound",
-        factory=adaptive.adabound,
+        factory=adaptive.amsbound,
         summary="AdaBound on the running maximum of the second moment.",
         paper="P4; Luo et al. 2019, Alg. 3",
-        defaults=types.MappingProxyType({"amsbound": True}),
     ),
     OptimizerRecord(
         name="adamp",

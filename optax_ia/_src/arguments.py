@@ -68,6 +68,8 @@ ARGUMENTS: Mapping[str, Kind] = {
     "steps_per_epoch": _COUNT,
     # switch
     "tol": Number(above=0),
+    "rtol": Number(minimum=0),
+    "monitor": Choice(("gamma", "relative"), optional=True),
     "scope": Choice(("global", "leaf")),
     "switch_at": Integer(minimum=1, optional=True),
     "sgd_learning_rate": Number(above=0, optional=True),

@@ -1,4 +1,4 @@
-"""SWATS: Adam, then SGD at the rate that Adam's steps suggest."""
+"""SWATS: Adam, then SGD at the learning rate that Adam's steps suggest."""
 
 from typing import Literal
 
@@ -13,14 +13,16 @@ from optax_ia.decay import l2_decay
 from optax_ia.schedules import scale_by_learning_rate
 
 
-@checked()
+@checked(complex_params=True)
 def swats(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
+    *,
     b1: jax.typing.ArrayLike = 0.9,
     b2: jax.typing.ArrayLike = 0.999,
     eps: jax.typing.ArrayLike = 1e-9,
-    *,
     tol: jax.typing.ArrayLike = 1e-9,
+    rtol: jax.typing.ArrayLike = 0.0,
+    monitor: Literal["gamma", "relative"] | None = None,
     scope: Literal["global", "leaf"] = "global",
     switch_at: jax.typing.ArrayLike | None = None,
     sgd_learning_rate: jax.typing.ArrayLike | None = None,
@@ -35,16 +37,19 @@ def swats(
       p_k = -\alpha_k \frac{\sqrt{1-\beta_2^k}}{1-\beta_1^k}
             \frac{m_k}{\sqrt{a_k}+\epsilon},
 
-    until :func:`switch_to_sgd` finds the rate it would give SGD settled; then SGD with
-    momentum :math:`\beta_1` at that rate.
+    until :func:`switch_to_sgd` finds that its estimate of SGD's learning rate has
+    settled; then SGD with momentum :math:`\beta_1` at that rate. Under a schedule the
+    estimate is monitored relative to :math:`\alpha_k`; see ``monitor`` there.
 
     Args:
-      learning_rate: Adam's rate, a number or a schedule, which goes on after the
-        switch.
+      learning_rate: Adam's learning rate :math:`\alpha_k`, a number or a schedule,
+        which SGD follows after the switch.
       b1: decay of the first moment, and SGD's momentum, in [0, 1).
       b2: decay of the second moment and of the average of the rates, in [0, 1).
       eps: added outside the square root, >= 0.
       tol: see :func:`switch_to_sgd`.
+      rtol: see :func:`switch_to_sgd`.
+      monitor: see :func:`switch_to_sgd`; None is ``"relative"`` for a schedule.
       scope: see :func:`switch_to_sgd`.
       switch_at: see :func:`switch_to_sgd`.
       sgd_learning_rate: see :func:`switch_to_sgd`.
@@ -52,7 +57,8 @@ def swats(
       mask: which parameters decay.
 
     Returns:
-      The transformation; ``update`` needs ``params``. One more tree of state than Adam.
+      The transformation; ``update`` needs ``params``. Its state has one copy of the
+      parameters more than Adam's.
 
     Raises:
       ValueError: if a concrete argument is out of its range.
@@ -75,9 +81,9 @@ def swats(
       1 True
 
     .. note::
-      Algorithm 1 prints the epsilon inside the root, equation 2 outside of it; the
-      latter is taken. It stands before the bias correction, unlike in ``optax.adam``.
-      The printed tolerance of 1e-9 seldom fires without noise.
+      Algorithm 1 prints epsilon inside the root, equation 2 outside; this function
+      follows equation 2. It adds epsilon before the bias correction, unlike
+      ``optax.adam``. The printed tolerance of 1e-9 seldom fires without noise.
 
     References:
       Keskar, Socher, `Improving Generalization Performance by Switching from Adam to
@@ -94,6 +100,8 @@ def swats(
             b1,
             b2,
             tol=tol,
+            rtol=rtol,
+            monitor=monitor or ("relative" if callable(learning_rate) else None),
             scope=scope,
             switch_at=switch_at,
             sgd_learning_rate=sgd_learning_rate,

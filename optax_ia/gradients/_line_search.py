@@ -12,7 +12,7 @@ from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import default_float
 
 _LARGEST = 1e18
-"""A trial grows no further: its square is still a number in float32."""
+"""The largest trial step size: its square is still finite in float32."""
 
 
 class LineSearchState(NamedTuple):
@@ -20,9 +20,9 @@ class LineSearchState(NamedTuple):
 
     Attributes:
       step_size: the last step size accepted, shape (), the default float; before the
-        first update what the reset rule makes the first trial of.
+        first update, the first trial divided by the growth factor.
       num_trials: step sizes tried in the last update, shape (), int32.
-      accepted_step_size: the step size of the last update, 0 if none was accepted.
+      accepted_step_size: the step size of the last update, 0 if nothing moved.
     """
 
     step_size: jax.Array
@@ -58,32 +58,34 @@ def sls(
 ) -> optax.GradientTransformationExtraArgs:
     r"""SGD whose step size is searched anew on every batch.
 
-    With the loss :math:`f_i` of the batch and its gradient :math:`g`, the step size is
-    multiplied by :math:`\beta` until
+    With the loss :math:`f_i` of the batch and its gradient :math:`g`, the search
+    multiplies the step size by :math:`\beta` until
 
     .. math::
       f_i(w - \eta g) \le f_i(w) - c\,\eta\,\|g\|^2,
 
-    beginning with :math:`\eta_0` in the first update and with
-    :math:`\eta_{t-1}\gamma^{1/n}` in the others, n the updates of an epoch.
+    starting from :math:`\eta_0` in the first update and from
+    :math:`\eta_{t-1}\gamma^{1/n}` in the others, with n updates an epoch.
+
+    A batch whose loss or squared gradient norm is not finite, or whose gradient is
+    zero, moves nothing. It costs one evaluation of the loss, and the next search starts
+    as if the update had not happened.
 
     Args:
-      learning_rate: :math:`\eta_0` > 0, the first step size tried. No schedule: the
-        search finds the rate.
-      c: the decrease asked for, in (0, 1); 0.1 for networks, 1/2 for convex losses.
-      beta: what a step size that fails is multiplied by, in (0, 1).
+      learning_rate: :math:`\eta_0` > 0, the first step size tried; not a schedule.
+      c: the required decrease, in (0, 1); 0.1 for networks, 1/2 for convex losses.
+      beta: the factor applied to a step size that fails, in (0, 1).
       gamma: growth of the trial step size over an epoch, >= 1.
       steps_per_epoch: n >= 1.
       max_backtracking_steps: trials after the first, >= 1. If the last one fails too,
-        it is taken nevertheless, unless its loss is not finite: then nothing moves.
-        Static.
+        the update uses it, unless its loss is not finite: then nothing moves. Static.
 
     Returns:
-      The transformation, with its learning rate; it has no tree of state. ``update``
-      needs ``params`` and the extra arguments ``value``, the loss at ``params``, and
-      ``value_fn``, with ``value_fn(params)`` the loss on the same batch with the same
-      random keys. :func:`diagnostics` gives the step size taken as ``learning_rate``
-      and ``num_trials``, the losses it took.
+      The transformation, with the learning rate applied; its state is three scalars.
+      ``update`` needs ``params`` and the extra arguments ``value``, the loss at
+      ``params``, and ``value_fn``, with ``value_fn(params)`` the loss on the same batch
+      with the same random keys. :func:`diagnostics` reports the step size of the last
+      update as ``learning_rate`` and the number of loss evaluations as ``num_trials``.
 
     Raises:
       ValueError: if a concrete argument is out of its range, or ``value``, ``value_fn``
@@ -147,32 +149,37 @@ def sls(
             increase_factor=growth(),
             max_learning_rate=_LARGEST,
         )
-        # The search's own dtype: at least float32, whatever the parameters have; the
-        # loss sees them rounded as they will be.
+        # The search runs in at least float32, and the loss sees the trial parameters
+        # rounded to their own dtype.
         wide = jax.tree.map(
             lambda g: g.astype(jnp.promote_types(g.dtype, jnp.float32)), updates
         )
-        # of its own state it reads the last step size alone
+        norm = optax.tree.norm(wide, squared=True)
+        value = jnp.asarray(value, default_float())
+        usable = jnp.isfinite(value) & jnp.isfinite(norm) & (norm > 0)
+        # Otherwise search along zero on a constant loss, which ends at the first trial.
+        wide = jax.tree.map(lambda g: jnp.where(usable, g, 0), wide)
+
+        def trial_value(trial):
+            found = value_fn(optax.tree.cast_like(trial, params))
+            return jnp.where(usable, jnp.asarray(found, default_float()), 0)
+
+        # The search reads only the last step size from its state.
         given: Any = search.init(jnp.zeros([], default_float()))
         given = given._replace(learning_rate=state.step_size)
         searched: Any = search.update(
             optax.tree.scale(-1, wide),
             given,
             params,
-            value=jnp.asarray(value, default_float()),
+            value=jnp.where(usable, value, 0),
             grad=wide,
-            value_fn=lambda trial: jnp.asarray(
-                value_fn(optax.tree.cast_like(trial, params)), default_float()
-            ),
+            value_fn=trial_value,
         )
         steps, found = searched
         accepted = jnp.asarray(found.learning_rate, default_float())
+        accepted = jnp.where(usable, accepted, 0)
         return optax.tree.cast_like(steps, updates), LineSearchState(
-            # no finite loss was found: nothing moves, and the next search begins again;
-            # a zero gradient accepts anything, which is no reason to grow
-            step_size=jnp.where(
-                (accepted > 0) & (optax.tree.norm(wide) > 0), accepted, state.step_size
-            ),
+            step_size=jnp.where(accepted > 0, accepted, state.step_size),
             num_trials=jnp.asarray(found.info.num_linesearch_steps, jnp.int32),
             accepted_step_size=accepted,
         )

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import optax_ia
+from optax_ia import registry
 from tests.adaptive.problem import assert_same, gradients, run
 
 # Step sizes that Adam would make differ by six orders of magnitude.
@@ -71,10 +72,9 @@ def test_each_bound_of_adam_clip_holds_and_is_reached(lower, upper):
     assert (free > 0.02).any()
 
 
-@pytest.mark.parametrize("amsbound", [False, True])
-def test_the_bounds_of_adabound_hold_at_every_step_and_close(amsbound):
-    tx = optax_ia.adabound(1e-3, 0.1, gamma=0.2, amsbound=amsbound)
-    sizes, _ = step_sizes(tx, 40)
+@pytest.mark.parametrize("make", [optax_ia.adabound, optax_ia.amsbound])
+def test_the_bounds_of_adabound_hold_at_every_step_and_close(make):
+    sizes, _ = step_sizes(make(1e-3, 0.1, gamma=0.2), 40)
     t = np.arange(1, 41)[:, None]
     lower, upper = 0.1 * (1 - 1 / (0.2 * t + 1)), 0.1 * (1 + 1 / (0.2 * t))
     assert (sizes >= lower * (1 - 1e-9)).all()
@@ -96,17 +96,14 @@ def test_amsbound_remembers_a_large_gradient_and_adabound_forgets_it():
     def gradient(params, t):
         return np.array([10.0 if t == 0 else 0.1])
 
-    ends = {}
-    for amsbound in (False, True):
-        tx = optax_ia.adabound(
-            1e-3, gamma=1e-6, b1=0.0, b2=0.5, eps=0.0, amsbound=amsbound
-        )
+    ends = []
+    for make in (optax_ia.adabound, optax_ia.amsbound):
+        tx = make(1e-3, gamma=1e-6, b1=0.0, b2=0.5, eps=0.0)
         _, iterates, _ = run(
             lambda tx=tx: tx, 60, params=jnp.zeros(1), gradient=gradient
         )
-        ends[amsbound] = -float(np.diff(iterates, axis=0)[-1, 0])
-    np.testing.assert_allclose(ends[False], 1e-3, rtol=1e-6)
-    np.testing.assert_allclose(ends[True], 1e-3 * 0.1 / np.sqrt(50.0), rtol=1e-6)
+        ends.append(-float(np.diff(iterates, axis=0)[-1, 0]))
+    np.testing.assert_allclose(ends, [1e-3, 1e-3 * 0.1 / np.sqrt(50.0)], rtol=1e-6)
 
 
 def halving(count):
@@ -133,28 +130,128 @@ def test_the_final_rate_of_adabound_follows_the_schedule():
     np.testing.assert_allclose(sizes, np.outer(expected, np.ones(4)), rtol=1e-9)
 
 
-RAMPS = {"up": lambda count: 0.01 * count, "down": lambda count: 0.01 * (3 - count)}
+MAKERS = {
+    "adam_clip": optax_ia.adam_clip,
+    "own_schedule": lambda rate, **options: optax_ia.adam_clip(
+        rate, lambda count: 0.1, 0.5, 2.0, **options
+    ),
+    "adabound": optax_ia.adabound,
+    "amsbound": optax_ia.amsbound,
+}
+every_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+ZEROS = {
+    "a number": (0.0, {0, 1, 2, 3}),
+    "always": (lambda count: 0.0 * count, {0, 1, 2, 3}),
+    "at first": (optax.linear_schedule(0.0, 0.01, 3), {0}),
+    "at last": (lambda count: 0.01 * (3 - count), {3}),
+    "between": (optax.piecewise_constant_schedule(0.01, {1: 0.0}), {1, 2, 3}),
+}
 
 
-@pytest.mark.parametrize("ramp", RAMPS)
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda rate: optax_ia.adam_clip(rate),
-        lambda rate: optax_ia.adam_clip(rate, rate, 0.5, 2.0),
-        lambda rate: optax_ia.adabound(rate),
-    ],
-    ids=["adam_clip", "own_schedule", "adabound"],
-)
-def test_a_rate_of_zero_at_either_end_gives_no_nan(make, ramp):
-    tx = make(RAMPS[ramp])
+@every_maker
+@pytest.mark.parametrize("rate", ZEROS)
+def test_a_rate_of_zero_moves_nothing(make, rate):
+    rate, still = ZEROS[rate]
+    tx = make(rate)
     _, iterates, told = run(lambda: tx, 4, params=jnp.zeros(4), gradient=alternating)
-    assert np.isfinite(iterates).all()
     assert np.isfinite(told["learning_rate"]).all()
-    steps = np.diff(iterates, axis=0, prepend=np.zeros((1, 4)))
-    assert (steps[1:3] < 0).all()
-    if ramp == "down":
-        np.testing.assert_array_equal(steps[3], 0)
+    for t, step in enumerate(np.diff(iterates, axis=0, prepend=np.zeros((1, 4)))):
+        if t in still:
+            np.testing.assert_array_equal(step, 0)
+        else:
+            assert (step < 0).all()
+
+
+FOLLOWING = {name: make for name, make in MAKERS.items() if name != "own_schedule"}
+following = pytest.mark.parametrize("make", FOLLOWING.values(), ids=FOLLOWING)
+UNKNOWN = {
+    "rising": lambda count: 1e-6 * count,
+    "growing": lambda count: 1e-7 * 1.1**count,
+    "negative": lambda count: -0.1,
+    "late": lambda count: jnp.where(count < 600_000, 0.1, 0.2),
+    "not traceable": lambda count: 0.1 if count < 10 else 0.01,
+}
+
+
+@following
+@pytest.mark.parametrize("schedule", UNKNOWN)
+def test_a_schedule_without_a_known_maximum_needs_the_base(make, schedule):
+    with pytest.raises(TypeError, match="Pass base_learning_rate"):
+        make(UNKNOWN[schedule])
+    make(UNKNOWN[schedule], base_learning_rate=0.1)
+
+
+def test_a_schedule_of_sgd_needs_no_base():
+    optax_ia.adam_clip(UNKNOWN["rising"], optax.constant_schedule(0.1))
+
+
+@following
+def test_a_schedule_that_holds_a_traced_value_needs_the_base(make):
+    def init(peak, **base):
+        return make(lambda count: peak * jnp.exp(-count), **base).init(jnp.zeros(1))
+
+    with pytest.raises(TypeError, match="cannot be evaluated at construction"):
+        jax.jit(init)(0.1)
+    jax.jit(lambda peak: init(peak, base_learning_rate=peak))(0.1)
+
+
+def test_the_maximum_is_found_inside_jit():
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 0.1, 3, 10)
+    outside = optax_ia.adabound(schedule)
+
+    def update(g):
+        inside = optax_ia.adabound(schedule)
+        return inside.update(g, inside.init(g), g)[0]
+
+    g = jnp.ones(2)
+    expected, _ = outside.update(g, outside.init(g), g)
+    assert_same(jax.jit(update)(g), np.asarray(expected))
+
+
+@following
+def test_an_injected_number_is_its_own_base_and_may_be_lowered(make):
+    """Like the schedule that falls to the same value."""
+    tx = optax.inject_hyperparams(make)(learning_rate=0.01)
+    update = jax.jit(tx.update)
+    params = jnp.ones(4)
+    state = tx.init(params)
+    falling = make(optax.piecewise_constant_schedule(0.01, {2: 0.5}))
+    expected = falling.init(params)
+    for t in range(4):
+        if t == 2:
+            state.hyperparams["learning_rate"] = jnp.asarray(0.005)
+        g = jnp.asarray(alternating(None, t))
+        updates, state = update(g, state, params)
+        wanted, expected = falling.update(g, expected, params)
+        assert_same(np.asarray(updates), np.asarray(wanted), rtol=1e-6)
+
+
+@following
+def test_an_injected_warm_up_needs_the_base(make):
+    """Its first value is no base: named where it is known, NaN inside jit."""
+    injected = optax.inject_hyperparams(make)
+    params = jnp.ones(4)
+    with pytest.raises(ValueError, match="0 at init.*Pass base_learning_rate"):
+        injected(optax.linear_schedule(0.0, 0.01, 3)).init(params)
+    tx = injected(optax.linear_schedule(1e-8, 0.01, 3))
+    _, state = tx.update(params, tx.init(params), params)
+    with pytest.raises(ValueError, match="risen from .* Pass base_learning_rate"):
+        tx.update(params, state, params)
+    updates, _ = jax.jit(tx.update)(params, state, params)
+    assert np.isnan(updates).all()
+
+
+@following
+def test_learning_rates_under_vmap_are_their_own_bases(make):
+    rates = jnp.array([0.01, 0.02])
+
+    def run(rate):
+        tx = make(rate)
+        g = jnp.ones(2)
+        return tx.update(g, tx.init(g), g)[0]
+
+    expected = [run(float(rate)) for rate in rates]
+    np.testing.assert_allclose(jax.vmap(run)(rates), expected, rtol=1e-12)
 
 
 def test_l2_decay_is_seen_by_the_moments_and_masked():
@@ -176,6 +273,7 @@ def test_l2_decay_is_seen_by_the_moments_and_masked():
 
 def test_amsbound_in_the_registry_has_one_tree_of_state_more():
     params = jnp.zeros(3)
+    assert registry.get_record("amsbound").factory is optax_ia.amsbound
     sizes = {
         name: len(jax.tree.leaves(optax_ia.get_optimizer(name).init(params)))
         for name in ("adabound", "amsbound")
@@ -190,12 +288,13 @@ COMMON = [
     ({"b2": 1.0}, r"b2 must be < 1, got 1.0"),
     ({"eps": -1e-8}, r"eps must be >= 0, got -1e-08"),
     ({"weight_decay": -1.0}, r"weight_decay must be >= 0, got -1.0"),
+    ({"base_learning_rate": 0.0}, r"base_learning_rate must be > 0, got 0.0"),
 ]
 CLIP = [
     ({"sgd_learning_rate": -0.1}, r"sgd_learning_rate must be >= 0, got -0.1"),
     ({"lower": -1.0}, r"lower must be >= 0, got -1.0"),
-    ({"lower": 2.0, "upper": 1.0}, r"upper must be >= 2.0, got 1.0"),
-    ({"upper": 0.5}, r"upper must be >= 1.0, got 0.5"),
+    ({"lower": 2.0, "upper": 1.0}, r"upper must be >= lower = 2.0, got 1.0"),
+    ({"upper": 0.5}, r"upper must be >= lower = 1.0, got 0.5"),
     ({"upper": float("nan")}, r"upper .* got nan"),
 ]
 BOUND = [
@@ -210,6 +309,7 @@ BOUND = [
     [
         *((optax_ia.adam_clip, *case) for case in COMMON + CLIP),
         *((optax_ia.adabound, *case) for case in COMMON + BOUND),
+        *((optax_ia.amsbound, *case) for case in COMMON + BOUND),
     ],
 )
 def test_construction_errors_name_argument_bound_and_value(make, options, message):

@@ -1,10 +1,13 @@
 """SWATS: its Adam, its decay in both phases, and a run that it ends well."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sklearn.datasets
 
 import optax_ia
 from tests.adaptive.problem import (
@@ -95,6 +98,106 @@ def test_after_the_switch_it_solves_a_least_squares_problem_by_batches():
     distances, steps = train(jnp.zeros(5))
     assert 1 < steps[-1] < 100
     assert distances[-1] < 1e-2 * distances[steps[-1]]
+
+
+@functools.cache
+def digits():
+    images, labels = sklearn.datasets.load_digits(return_X_y=True)
+    return (images / 16).astype(np.float32), labels
+
+
+SEEDS = jnp.arange(5)
+WARM_UP = 100
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train_on_digits(tx):
+    """A small network, from five seeds; the losses and the steps of the switches."""
+    images, labels = map(jnp.asarray, digits())
+
+    def loss(w, rows):
+        hidden = jnp.tanh(images[rows] @ w["hidden"])
+        return optax.softmax_cross_entropy_with_integer_labels(
+            hidden @ w["out"], labels[rows]
+        ).mean()
+
+    def body(carry, key):
+        w, state = carry
+        rows = jax.random.randint(key, (64,), 0, len(labels))
+        value, grads = jax.value_and_grad(loss)(w, rows)
+        updates, state = tx.update(grads, state, w)
+        told = optax_ia.diagnostics(state)
+        carry = optax.apply_updates(w, updates), state
+        return carry, (value, told["switch_step"])
+
+    def train(seed):
+        keys = jax.random.split(jax.random.key(seed), 3)
+        w = {
+            "hidden": jax.random.normal(keys[0], (64, 32), jnp.float32) / 8,
+            "out": jax.random.normal(keys[1], (32, 10), jnp.float32) / 6,
+        }
+        return jax.lax.scan(body, (w, tx.init(w)), jax.random.split(keys[2], 300))[1]
+
+    losses, steps = jax.vmap(train)(SEEDS)
+    return losses[:, -20:].mean(1), steps[:, -1]
+
+
+def warm_up(start):
+    return optax.linear_schedule(start, 1e-3, WARM_UP)
+
+
+UNDER_A_SCHEDULE = {
+    "swats": lambda rate, **options: optax_ia.swats(rate, **options),
+    "injected": lambda rate, **options: optax.inject_hyperparams(
+        optax_ia.swats, static_args=("monitor",)
+    )(rate, **options),
+    "recorded": lambda rate, **options: optax_ia.switch_to_sgd(
+        optax_ia.padam(rate, partial=0.5, amsgrad=False), **options
+    ),
+    "inner_injected": lambda rate, **options: optax_ia.switch_to_sgd(
+        optax.inject_hyperparams(optax.adam)(rate), **options
+    ),
+    "told": lambda rate, **options: optax_ia.switch_to_sgd(
+        optax.adam(rate), learning_rate=rate, **options
+    ),
+}
+
+
+@pytest.mark.parametrize("start", [0.0, 1e-8])
+@pytest.mark.parametrize("name", UNDER_A_SCHEDULE)
+def test_a_warm_up_does_not_trigger_the_switch(name, start):
+    """The printed criterion is met at once, because the learning rate is small."""
+    make = UNDER_A_SCHEDULE[name]
+    losses, steps = train_on_digits(make(warm_up(start), tol=1e-2))
+    assert (steps != 2).all()
+    printed, early = train_on_digits(make(warm_up(start), tol=1e-2, monitor="gamma"))
+    assert early.tolist() == [2] * len(SEEDS)
+    assert (losses < 0.7).all()
+    assert (losses < printed).all()
+
+
+def test_the_relative_criterion_switches_under_a_warm_up():
+    """Not at the first estimate, and to a rate that then follows the schedule."""
+    tx = optax_ia.swats(warm_up(0.0), b2=0.9, tol=0.1)
+    losses, steps = train_on_digits(tx)
+    assert (steps != 2).all()
+    assert (steps > 2).any()
+    assert (losses < 0.7).all()
+
+
+def test_a_change_of_a_constant_rate_makes_the_monitor_relative():
+    """Until then the switch is that of the number."""
+    numbers, injected = (
+        run(make, 9)[2]["lambda_hat"]
+        for make in (
+            lambda: optax_ia.swats(0.05),
+            lambda: optax.inject_hyperparams(optax_ia.swats)(
+                lambda count: jnp.where(count < 5, 0.05, 0.01)
+            ),
+        )
+    )
+    np.testing.assert_allclose(injected[:5], numbers[:5], rtol=1e-6)
+    np.testing.assert_allclose(injected[5], numbers[5] / 5, rtol=0.2)
 
 
 def test_in_the_registry():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 import optax_ia
@@ -220,6 +221,133 @@ def test_extra_arguments_and_params_reach_the_inner_transformation():
     assert all(params is w for params, _ in seen)
 
 
+def schedule(count):
+    return 0.1 / (1 + count)
+
+
+UNREADABLE = {
+    "optax": lambda: optax.adam(schedule),
+    "optax_after_a_recorded_rate": lambda: optax.chain(
+        optax_ia.padam(0.1), optax.scale_by_schedule(schedule)
+    ),
+    "two_recorded": lambda: optax.partition(
+        {"a": optax_ia.padam(schedule), "b": optax_ia.padam(0.1)},
+        {"dense": {"bias": "a", "kernel": "b"}},
+    ),
+    "two_injected": lambda: optax.chain(
+        optax.inject_hyperparams(optax.sgd)(schedule),
+        optax.inject_hyperparams(optax.sgd)(schedule),
+    ),
+    "another_name": lambda: optax.inject_hyperparams(
+        lambda rate: optax.chain(optax.scale_by_adam(), optax.scale(-rate))
+    )(rate=schedule),
+    "inside_multi_steps": lambda: optax.MultiSteps(
+        optax.adam(schedule), 2
+    ).gradient_transformation(),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_an_inner_schedule_that_cannot_be_read_is_refused(name):
+    """SGD would not follow it after the switch."""
+    inner = UNREADABLE[name]()
+    with pytest.raises(ValueError, match=r"Pass switch_to_sgd\(inner, learning_rate="):
+        optax_ia.switch_to_sgd(inner).init(initial())
+    optax_ia.switch_to_sgd(inner, learning_rate=schedule).init(initial())
+    optax_ia.switch_to_sgd(inner, learning_rate=1.0).init(initial())
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        optax_ia.padam(schedule),
+        optax.inject_hyperparams(optax.adam)(schedule, b1=0.8),
+        optax.inject_hyperparams(optax_ia.padam)(schedule),
+        optax.inject_hyperparams(optax.adam)(0.1, b1=schedule),
+        optax_ia.adabound(schedule),
+        optax.adam(0.1),
+    ],
+)
+def test_a_schedule_that_can_be_read_or_none_is_not(inner):
+    optax_ia.switch_to_sgd(inner).init(initial())
+
+
+WRAPPED = {
+    "tail_average": lambda: optax.chain(optax.sgd(0.1), optax_ia.tail_average(0)),
+    "ema_average": lambda: optax.chain(optax.sgd(0.1), optax_ia.ema_average(0.9)),
+    "gadam": lambda: optax_ia.gadam(0.1, start=2),
+    "gadam_auto": lambda: optax_ia.gadam_auto(0.1),
+    "lookahead": lambda: optax_ia.lookahead(optax.adam(0.1)),
+    "ranger": lambda: optax_ia.ranger(0.1),
+    "reduce_on_plateau": lambda: optax.chain(
+        optax.adam(0.1), optax.contrib.reduce_on_plateau()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_wrappers_that_need_their_updates_applied_are_refused(name):
+    with pytest.raises(ValueError, match=r"Put .* around or after switch_to_sgd"):
+        optax_ia.switch_to_sgd(WRAPPED[name](), learning_rate=0.1).init(initial())
+
+
+def test_lookahead_inside_would_estimate_from_its_steps_back():
+    """The reason to refuse it: around the switch it does not reach the estimate."""
+    around = optax_ia.lookahead(
+        optax_ia.switch_to_sgd(optax.rmsprop(0.05), switch_at=20), 2, 0.1
+    )
+    _, _, told = run(lambda: around, 6)
+    assert (told["gamma"] > 0).all()
+    lookahead = optax_ia.lookahead(optax.rmsprop(0.05), 2, 0.1)
+    params, state = initial(), lookahead.init(initial())
+    dots = []
+    for t in range(6):
+        grads = gradients(params, t)
+        updates, state = lookahead.update(grads, state, params)
+        dots.append(-optax.tree.vdot(updates, grads))
+        params = optax.apply_updates(params, updates)
+    assert min(dots) < 0
+
+
+def as_reals(tree):
+    return jax.tree.map(lambda z: {"re": z.real, "im": z.imag}, tree)
+
+
+@both_scopes
+def test_complex_parameters_are_pairs_of_real_ones(scope):
+    """The dot products and the momentum, against the split problem."""
+    noise = np.random.default_rng(1).normal(size=(12, 2, 3))
+
+    def gradient(w, t):
+        return {"z": np.asarray(w["z"]) + noise[t, 0] + 1j * noise[t, 1]}
+
+    def split(w, t):
+        return as_reals(gradient({"z": w["z"]["re"] + 1j * w["z"]["im"]}, t))
+
+    start = {"z": jnp.array([1 + 2j, -2 + 0.5j, 0.3 - 1j])}
+    adam = optax.adam(0.05)
+    options = {"switch_at": 5, "scope": scope}
+    inner = optax.contrib.split_real_and_imaginary(adam)
+    _, iterates, told = run(
+        lambda: optax_ia.switch_to_sgd(inner, **options),
+        12,
+        params=start,
+        gradient=gradient,
+    )
+    assert told[f"phase{'/z' if scope == 'leaf' else ''}"][-1] == 1
+    if scope == "global":  # two real leaves would switch apart
+        _, expected, known = run(
+            lambda: optax_ia.switch_to_sgd(adam, **options),
+            12,
+            params=as_reals(start),
+            gradient=split,
+        )
+        assert_same([as_reals(w) for w in iterates], expected)
+        np.testing.assert_allclose(told["gamma"], known["gamma"], rtol=1e-12)
+    else:
+        assert all(abs(w["z"].imag).min() > 0 for w in iterates)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -230,6 +358,8 @@ def test_extra_arguments_and_params_reach_the_inner_transformation():
         ({"tol": 0.0}, r"tol must be > 0, got 0.0"),
         ({"tol": -1e-9}, r"tol must be > 0, got -1e-09"),
         ({"tol": float("nan")}, r"tol must be > 0, got nan"),
+        ({"rtol": -0.1}, r"rtol must be >= 0, got -0.1"),
+        ({"monitor": "rate"}, r"monitor must be one of 'gamma', 'relative'.* 'rate'"),
         ({"scope": "layer"}, r"scope must be one of 'global', 'leaf', got 'layer'"),
         ({"switch_at": 0}, r"switch_at must be >= 1, got 0"),
         ({"switch_at": 2.5}, r"switch_at must be a whole number, got 2.5"),

@@ -178,10 +178,57 @@ def test_if_no_trial_is_finite_nothing_moves_and_the_next_search_begins_again():
     np.testing.assert_allclose(update, -0.3)
 
 
-def test_a_zero_gradient_moves_nothing():
-    update, told, _ = one_update(lambda w: jnp.sum(w**2), w=0.0, grads=0.0)
+UNUSABLE = {
+    "value nan": {"value": jnp.nan},
+    "value inf": {"value": jnp.inf},
+    "value -inf": {"value": -jnp.inf},
+    "gradient nan": {"value": 1.0, "grads": jnp.nan},
+    "gradient inf": {"value": 1.0, "grads": -jnp.inf},
+    "squared gradient overflows": {"value": 1.0, "grads": 1e200},
+    "zero gradient": {"value": 1.0, "grads": 0.0},
+    "all nan": {"value": jnp.nan, "grads": jnp.nan},
+}
+
+
+@pytest.mark.parametrize("loss_is_nan", [False, True])
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_batch_without_a_finite_slope_costs_one_trial_and_moves_nothing(
+    name, loss_is_nan
+):
+    """The next search starts as if the update had not happened."""
+
+    def value_fn(w):
+        return jnp.sum(w) * (jnp.nan if loss_is_nan else 1.0)
+
+    def good(state):
+        return one_update(lambda w: 0.1 * jnp.sum(w), grads=0.1, state=state)
+
+    _, _, state = good(None)
+    update, told, after = one_update(value_fn, state=state, **UNUSABLE[name])
     assert update == 0.0
-    assert told["num_trials"] == 1
+    assert told == {"learning_rate": 0.0, "num_trials": 1.0}
+    assert after.step_size == state.step_size
+    assert good(after)[:2] == good(state)[:2]
+
+
+def test_batches_without_a_finite_slope_in_a_scan_and_under_vmap():
+    """Members of an ensemble do not disturb each other."""
+    tx = optax_ia.sls()
+    values = jnp.array([[1.0, jnp.nan, 1.0, jnp.inf], [jnp.inf, 1.0, 1.0, 1.0]])
+
+    def train(values):
+        def body(carry, value):
+            w, state = carry
+            updates, state = tx.update(
+                2 * w, state, w, value=value * w @ w, value_fn=lambda w: w @ w
+            )
+            return (optax.apply_updates(w, updates), state), state.accepted_step_size
+
+        return jax.lax.scan(body, (START + 1, tx.init(START)), values)[1]
+
+    together = jax.vmap(train)(values)
+    np.testing.assert_array_equal(together, [train(row) for row in values])
+    np.testing.assert_array_equal(together == 0, ~jnp.isfinite(values))
 
 
 def test_bfloat16_parameters_are_judged_as_they_will_be():

@@ -120,24 +120,30 @@ def switch_to_sgd(
     b1=0.9,
     b2=0.999,
     tol=1e-9,
+    rtol=0.0,
+    relative=False,
     switch_at=None,
     sgd_learning_rate=None,
     l2=0.0,
 ):
-    """Algorithm 1 around any inner rule; the iterates and what was known after each.
+    """Algorithm 1 around any inner rule; the iterates and a log after each update.
 
     The rule's departures from the paper: no switch while the estimate is not positive,
-    the schedule goes on after the switch, and the switch may be told its time or its
-    rate. Applied to one leaf at a time it is the switch per tensor.
+    the schedule goes on after the switch, and the step or the rate of the switch may be
+    given. With ``relative`` the algorithm runs on the estimates divided by the learning
+    rate, counts the estimates rather than the updates, and multiplies what it found by
+    the learning rate of the switch. Applied to one leaf at a time it is the switch per
+    tensor.
     """
-    lam, gamma, lambda_hat, estimate, switched = 0.0, 0.0, 0.0, 0.0, 0
+    lam, lambda_hat, estimates, switched = 0.0, 0.0, 0, 0
     velocity = {name: np.zeros_like(leaf) for name, leaf in w.items()}
+    known = dict.fromkeys(("gamma", "lambda_hat", "sgd_learning_rate"), 0.0)
     iterates, log = [], []
     for k in range(1, steps + 1):
         g = {n: d + l2 * w[n] for n, d in gradient(k, w).items()}
         if switched:
             velocity = {n: b1 * v + g[n] for n, v in velocity.items()}
-            size = (1 - b1) * estimate
+            size = (1 - b1) * known["sgd_learning_rate"]
             if sgd_learning_rate is not None:
                 size = sgd_learning_rate
             size = size * rate(k) / rate(switched)
@@ -146,29 +152,29 @@ def switch_to_sgd(
             p = inner(k, g, w)
             w = {n: w[n] + d for n, d in p.items()}
             projection = _dot(p, g)
+            unit = rate(k) if relative else 1.0
             fires = False
             if projection != 0:
-                gamma = _dot(p, p) / -projection
-                lam = b2 * lam + (1 - b2) * gamma
-            lambda_hat = lam / (1 - b2**k)
+                estimates += 1
+                known["gamma"] = _dot(p, p) / -projection
+                monitored = known["gamma"] / unit
+                lam = b2 * lam + (1 - b2) * monitored
+            age = estimates if relative else k
+            if age and unit:
+                lambda_hat = lam / (1 - b2**age)
+                known["lambda_hat"] = lambda_hat * unit
             if projection != 0:
-                fires = k > 1 and abs(lambda_hat - gamma) < tol and lambda_hat > 0
+                settled = abs(lambda_hat - monitored) < tol + rtol * lambda_hat
+                fires = age > 1 and settled and lambda_hat > 0
             if switch_at is not None:
                 fires = k == switch_at
             if fires:
-                switched, estimate = k, lambda_hat
+                switched = k
+                known["sgd_learning_rate"] = known["lambda_hat"]
+                if sgd_learning_rate is not None:
+                    known["sgd_learning_rate"] = sgd_learning_rate
         iterates.append(w)
-        log.append(
-            {
-                "gamma": gamma,
-                "lambda_hat": lambda_hat,
-                "sgd_learning_rate": estimate
-                if not switched or sgd_learning_rate is None
-                else sgd_learning_rate,
-                "phase": int(switched > 0),
-                "switch_step": switched,
-            }
-        )
+        log.append({**known, "phase": int(switched > 0), "switch_step": switched})
     return iterates, log
 
 

@@ -119,15 +119,23 @@ def test_switch_at_a_given_step_to_a_given_rate(scope, rate):
     assert_close(iterates, expected)
 
 
+every_monitor = pytest.mark.parametrize("monitor", [None, "relative", "gamma"])
+
+
+@every_monitor
 @pytest.mark.parametrize("scope", ["global", "leaf"])
 @pytest.mark.parametrize("rate", [None, 0.03])
-def test_the_schedule_goes_on_after_the_switch(scope, rate):
+def test_the_schedule_goes_on_after_the_switch(scope, rate, monitor):
     def schedule(count):
         return 0.1 / (1 + count)
 
     options = {"tol": 1e9, "b1": 0.6, "b2": 0.9, "sgd_learning_rate": rate}
     tx = optax_ia.switch_to_sgd(
-        optax.adam(schedule), scope=scope, learning_rate=schedule, **options
+        optax.adam(schedule),
+        scope=scope,
+        learning_rate=schedule,
+        monitor=monitor,
+        **options,
     )
     iterates, states = library_states(tx)
     groups = [PARAMS] if scope == "global" else [{n: w} for n, w in PARAMS.items()]
@@ -139,6 +147,7 @@ def test_the_schedule_goes_on_after_the_switch(scope, rate):
             switching.adam(lambda k: 0.1 / k),
             lambda k: 0.1 / k,
             STEPS,
+            relative=monitor != "gamma",
             **options,
         )
         expected |= by_name(run)
@@ -147,18 +156,29 @@ def test_the_schedule_goes_on_after_the_switch(scope, rate):
     assert_close(iterates, expected)
 
 
-def test_the_rate_is_read_from_an_inner_transformation_of_this_package():
-    tx = optax_ia.switch_to_sgd(optax_ia.padam(lambda n: 0.1 / (1 + n)), tol=1e9)
+@every_monitor
+@pytest.mark.parametrize("recorded", [False, True], ids=["injected", "recorded"])
+def test_a_schedule_is_read_from_the_inner_state_and_monitored(recorded, monitor):
+    """Its first change makes the monitor relative."""
+    padam = optax_ia.padam if recorded else optax.inject_hyperparams(optax.adam)
+    inner = switching.padam if recorded else switching.adam
+    options = {"tol": 1e-9, "rtol": 0.1, "b2": 0.5}
+    tx = optax_ia.switch_to_sgd(
+        padam(lambda n: 0.02 * (1 + n)), monitor=monitor, **options
+    )
     expected, log = switching.switch_to_sgd(
         PARAMS,
         tree_gradient,
-        switching.padam(lambda k: 0.1 / k),
-        lambda k: 0.1 / k,
+        inner(lambda k: 0.02 * k),
+        lambda k: 0.02 * k,
         STEPS,
-        tol=1e9,
+        relative=monitor != "gamma",
+        **options,
     )
-    switched_at(log)
-    assert_close(library_states(tx)[0], by_name(expected))
+    iterates, states = library_states(tx)
+    assert_close(iterates, by_name(expected), rtol=1e-12 if recorded else 1e-6)
+    if recorded:
+        assert_told(states, log)
 
 
 # Gradients that do not depend on w: a step against the momentum makes the estimate
@@ -193,6 +213,14 @@ def test_no_switch_without_a_positive_estimate_or_a_projection(sequence, step, s
     assert_told(states, log, "" if scope == "global" else "/w")
 
 
+SWATS_SCHEDULES = {
+    "constant": 0.05,
+    "decay": lambda count: 0.1 / (2 + count),
+    "from 0": lambda count: 0.02 * jnp.asarray(count, float),
+    "from 1e-8": lambda count: 1e-8 + 0.02 * jnp.asarray(count, float),
+}
+
+
 @pytest.mark.parametrize("scope", ["global", "leaf"])
 @pytest.mark.parametrize(
     "options",
@@ -203,19 +231,20 @@ def test_no_switch_without_a_positive_estimate_or_a_projection(sequence, step, s
         {"tol": 1e9, "b1": 0.6, "b2": 0.9, "eps": 1e-2},
         {"switch_at": 3},
         {"switch_at": 3, "sgd_learning_rate": 0.02},
+        {"rtol": 0.3, "b2": 0.5},
     ],
     ids=str,
 )
-@pytest.mark.parametrize("scheduled", [False, True])
-def test_swats(scope, options, scheduled):
+@pytest.mark.parametrize("schedule", SWATS_SCHEDULES)
+def test_swats(scope, options, schedule):
     """Defaults, L2 decay and the schedule in both phases."""
-    rate = (lambda k: 0.1 / (1 + k)) if scheduled else constant(0.05)
-    tx = optax_ia.swats(
-        (lambda count: 0.1 / (2 + count)) if scheduled else 0.05,
-        scope=scope,
-        weight_decay=0.1,
-        **options,
-    )
+    relative = schedule != "constant"
+    schedule = SWATS_SCHEDULES[schedule]
+
+    def rate(k):
+        return float(schedule(k - 1)) if callable(schedule) else schedule
+
+    tx = optax_ia.swats(schedule, scope=scope, weight_decay=0.1, **options)
     rest = dict(options)
     eps = rest.pop("eps", 1e-9)
     betas = {n: rest[n] for n in ("b1", "b2") if n in rest}
@@ -225,7 +254,7 @@ def test_swats(scope, options, scheduled):
     for group in groups:
         inner = switching.swats_adam(rate, eps=eps, **betas)
         run, log = switching.switch_to_sgd(
-            group, tree_gradient, inner, rate, STEPS, l2=0.1, **rest
+            group, tree_gradient, inner, rate, STEPS, l2=0.1, relative=relative, **rest
         )
         expected |= by_name(run)
         assert_told(states, log, "" if scope == "global" else f"/{next(iter(group))}")
@@ -259,7 +288,7 @@ def test_adam_clip(lower, upper):
 def test_the_bounds_of_adam_clip_follow_a_schedule(own_schedule):
     sgd_rate = (lambda count: 0.2 / (2 + count) ** 2) if own_schedule else 0.03
     tx = optax_ia.adam_clip(
-        lambda count: 0.1 / (2 + count), sgd_rate, 0.8, 1.5, 0.8, 0.95, 1e-3
+        lambda count: 0.1 / (2 + count), sgd_rate, 0.8, 1.5, b1=0.8, b2=0.95, eps=1e-3
     )
     expected = reference_run(
         switching.adam_clip,

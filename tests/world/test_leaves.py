@@ -109,6 +109,7 @@ COMPLEX = {
     *("chain:tail_average", "chain:ema_average", "chain:l2_decay"),
     *("chain:decoupled_decay", "chain:independent_decay", "chain:lookahead_sgd"),
     *("chain:averaged_lookahead", "chain:svrg_with_momentum"),
+    *("swats", "chain:switched", "chain:switched_by_leaf"),
 }
 """The cases that are right for complex parameters; all others refuse them."""
 

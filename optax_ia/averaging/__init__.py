@@ -28,3 +28,9 @@ from optax_ia.averaging._triggers import PlateauState as PlateauState
 from optax_ia.averaging._triggers import Trigger as Trigger
 from optax_ia.averaging._triggers import non_monotonic_trigger as non_monotonic_trigger
 from optax_ia.averaging._triggers import plateau_trigger as plateau_trigger
+from optax_ia.averaging._window import WindowAverageState as WindowAverageState
+from optax_ia.averaging._window import window_average as window_average
+from optax_ia.averaging._with_average import with_auto_average as with_auto_average
+from optax_ia.averaging._with_average import with_average as with_average
+from optax_ia.averaging._with_average import with_ema_average as with_ema_average
+from optax_ia.averaging._with_average import with_window_average as with_window_average

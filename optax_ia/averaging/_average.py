@@ -10,54 +10,171 @@ import optax
 from jax import lax
 
 from optax_ia._src import checks
-from optax_ia._src.arguments import checked
+from optax_ia._src.arguments import Flag, Unchecked, checked
 from optax_ia._src.diagnostics import read_diagnostics
-from optax_ia._src.scalars import default_float, increment
+from optax_ia._src.scalars import default_float
+from optax_ia.averaging._collect import (
+    NEVER,
+    accumulator_dtype_of,
+    advance,
+    after,
+    average_of,
+    collect,
+    diagnostics_of,
+    is_finite,
+    is_pending,
+    saturating_add,
+    stored_value,
+)
 
-NEVER = jnp.iinfo(jnp.int32).max
-"""The start of an average that waits for ``start_averaging``."""
+Weights = Callable[[jax.Array], jax.typing.ArrayLike]
+"""The relative weight of the n-th collected iterate, from n (a float of shape ())."""
 
 
 class IterateAverageState(NamedTuple):
     """State of :func:`tail_average` and :func:`ema_average`.
 
+    The average is ``base + offset``. The offset takes up the collected iterates and is
+    added to the base from time to time: kept apart, small weights move it although they
+    would be lost in the rounding of the base.
+
     Attributes:
       count: number of updates done, shape (), int32.
-      num_averaged: number of iterates collected, shape (), int32.
-      started_at: the update from which ``start_averaging`` collects, shape (), int32;
-        the largest int32 until it is called.
-      average: the average of the collected iterates, the tree of the parameters in the
-        accumulator's dtype; zeros until one is collected.
+      num_averaged: number of iterates in the average, shape (), int32; the iterate of a
+        collecting update enters with the next update (see ``next_at``).
+      next_at: the update whose iterate is collected next, shape (), int32; the largest
+        int32 before the average has started. If it equals ``count``, the iterate is the
+        next parameters that arrive.
+      weight: the weight of the iterate collected next, shape (), a fraction of 1.
+      num_in_offset: number of iterates collected since the base has moved, shape (),
+        int32; while it is 0, ``offset`` has no meaning and counts as zero.
+      base: the tree of the parameters in the accumulator's dtype.
+      offset: as ``base``; integer leaves hold the newest iterate.
+      weight_sum: the sum of the weights of the collected iterates and the rounding
+        error of that sum, shape (2,); None without ``weights``.
+      num_skipped: number of iterates left out because they were not finite, shape (),
+        int32; None without ``skip_nonfinite``.
     """
 
     count: jax.Array
     num_averaged: jax.Array
-    started_at: jax.Array
-    average: optax.Params
+    next_at: jax.Array
+    weight: jax.Array
+    num_in_offset: jax.Array
+    base: optax.Params
+    offset: optax.Params
+    weight_sum: jax.Array | None = None
+    num_skipped: jax.Array | None = None
 
 
 @read_diagnostics.register
 def _(state: IterateAverageState) -> dict[str, jax.Array]:
-    return {"num_averaged": state.num_averaged}
+    return diagnostics_of(state)
 
 
-def _accumulator_dtype(param: jax.typing.ArrayLike, dtype: Any) -> Any:
-    """The wider of ``dtype`` and the parameter's own; integers are not averaged."""
-    own = jnp.asarray(param).dtype
-    return jnp.promote_types(own, dtype) if jnp.issubdtype(own, jnp.inexact) else own
+def _mean(base: jax.Array, offset: jax.Array, in_use: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(base.dtype, jnp.inexact):
+        return jnp.where(in_use, offset, base)
+    return jnp.where(in_use, base + offset, base)
 
 
-def _stored_value(iterate: jax.Array, dtype: Any) -> jax.Array:
-    """Widens an iterate, keeping the rounding of its own dtype.
+@average_of.register
+def _(state: IterateAverageState) -> Any:
+    in_use = state.num_in_offset > 0
+    return jax.tree.map(
+        lambda base, offset: _mean(base, offset, in_use), state.base, state.offset
+    )
 
-    XLA may carry a bfloat16 result on in float32 when it fuses, and would average
-    values that the user never sees.
+
+def _into_base(state: IterateAverageState, params: Any) -> Any:
+    """The base with ``params`` and the offset in it."""
+    in_use = state.num_in_offset > 0
+
+    def fold(base, offset, param):
+        if not jnp.issubdtype(base.dtype, jnp.inexact):
+            return param
+        mean = _mean(base, offset, in_use)
+        weight = state.weight.astype(base.dtype)
+        return mean + weight * (stored_value(param, base.dtype) - mean)
+
+    return jax.tree.map(fold, state.base, state.offset, params)
+
+
+def _into_offset(state: IterateAverageState, params: Any) -> Any:
+    """The offset with ``params`` in it."""
+    in_use = state.num_in_offset > 0
+
+    def fold(base, offset, param):
+        if not jnp.issubdtype(base.dtype, jnp.inexact):
+            return param
+        offset = jnp.where(in_use, offset, 0)
+        weight = state.weight.astype(base.dtype)
+        difference = (stored_value(param, base.dtype) - base) - offset
+        return offset + weight * difference
+
+    return jax.tree.map(fold, state.base, state.offset, params)
+
+
+@collect.register
+def _(state: IterateAverageState, params: Any) -> IterateAverageState:
+    collected = state._replace(
+        num_averaged=saturating_add(state.num_averaged, 1),
+        base=_into_base(state, params),
+        num_in_offset=jnp.zeros_like(state.num_in_offset),
+    )
+    if state.num_skipped is None:
+        return collected
+    finite = is_finite(params)
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), collected, state)
+
+
+def _collect_if(
+    due: jax.Array, state: IterateAverageState, params: Any
+) -> IterateAverageState:
+    """As :func:`collect` where ``due``, into one of the two trees.
+
+    The base moves once the iterates since it has moved weigh a sixteenth. So the offset
+    stays within sixteen weights of zero, or the rounding errors of the base stay few.
+
+    The two conditionals write one tree each, the second after the first: XLA then
+    writes in place, and copies a tree in each step if one conditional writes both.
     """
-    if jnp.finfo(iterate.dtype).bits < jnp.finfo(dtype).bits:
-        info = jnp.finfo(iterate.dtype)
-        rounded = lax.reduce_precision(iterate.astype(dtype), info.nexp, info.nmant)
-        return rounded
-    return iterate.astype(dtype)
+    if state.num_skipped is not None:
+        finite = lax.cond(due, is_finite, lambda _: jnp.array(True), params)
+        skipped = saturating_add(state.num_skipped, due & ~finite)
+        state, due = state._replace(num_skipped=skipped), due & finite
+    moves_base = (state.num_in_offset + 1) * state.weight >= 1 / 16
+    count = state.num_averaged
+    more = saturating_add(count, 1)
+
+    offset, count = lax.cond(
+        due & ~moves_base,
+        lambda state, params: (_into_offset(state, params), more),
+        lambda state, _: (state.offset, count),
+        state,
+        params,
+    )
+    state = state._replace(offset=offset)
+    base, count = lax.cond(
+        due & moves_base & (count >= 0),
+        lambda state, params: (_into_base(state, params), more),
+        lambda state, _: (state.base, count),
+        state,
+        params,
+    )
+    in_offset = jnp.where(moves_base, 0, saturating_add(state.num_in_offset, 1))
+    return state._replace(
+        num_averaged=count,
+        num_in_offset=jnp.where(due, in_offset, state.num_in_offset),
+        base=base,
+    )
+
+
+def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """``a + b`` rounded, and the rounding error (Knuth's TwoSum)."""
+    total = a + b
+    of_b = total - a
+    return total, (a - (total - of_b)) + (b - of_b)
 
 
 def _iterate_average(
@@ -66,6 +183,8 @@ def _iterate_average(
     start: jax.typing.ArrayLike | None,
     every: jax.typing.ArrayLike,
     dtype: Any,
+    skip_nonfinite: bool,
+    weights: Weights | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """The transformation behind both averages.
 
@@ -76,66 +195,83 @@ def _iterate_average(
       start: first update collected, or None.
       every: distance between collected updates.
       dtype: least precise dtype of the accumulator.
+      skip_nonfinite: whether iterates that are not finite are left out.
+      weights: relative weights, in place of ``weight``.
     """
     dtype = jnp.dtype(dtype)
 
     def init_fn(params):
+        def zeros(param):
+            return jnp.zeros_like(param, dtype=accumulator_dtype_of(param, dtype))
+
         return IterateAverageState(
             count=jnp.zeros([], jnp.int32),
             num_averaged=jnp.zeros([], jnp.int32),
-            started_at=jnp.full([], NEVER, jnp.int32),
-            average=jax.tree.map(
-                lambda p: jnp.zeros_like(p, dtype=_accumulator_dtype(p, dtype)), params
-            ),
+            next_at=jnp.full([], NEVER, jnp.int32),
+            weight=jnp.zeros([], default_float()),
+            num_in_offset=jnp.zeros([], jnp.int32),
+            base=jax.tree.map(zeros, params),
+            offset=jax.tree.map(zeros, params),
+            weight_sum=None if weights is None else jnp.zeros([2], default_float()),
+            num_skipped=jnp.zeros([], jnp.int32) if skip_nonfinite else None,
         )
-
-    def fold(average, iterate, num_averaged):
-        w = jnp.asarray(weight(num_averaged.astype(default_float())))
-
-        def fold_leaf(a, p):
-            if not jnp.issubdtype(a.dtype, jnp.inexact):
-                return p
-            return a + w.astype(a.dtype) * (_stored_value(p, a.dtype) - a)
-
-        return jax.tree.map(fold_leaf, average, iterate)
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         params = checks.check_params(name, params)
-        count = increment(state.count)
-        first = state.started_at
-        if start is not None:
-            first = jnp.minimum(first, jnp.asarray(start, jnp.int32))
-        collect = (count >= first) & (
-            (count - first) % jnp.asarray(every, jnp.int32) == 0
-        )
-        num_averaged = state.num_averaged + collect
-        # The same expression as the caller's apply_updates, outside the conditional:
-        # XLA computes it once, and a step that does not collect pays nothing.
-        iterate = optax.apply_updates(params, updates)
-        average = lax.cond(
-            collect,
-            fold,
-            lambda average, *_: average,
-            state.average,
-            iterate,
-            num_averaged,
-        )
-        return updates, IterateAverageState(
-            count, num_averaged, state.started_at, average
+        count, next_at = advance(state, start, every)
+        collected = _collect_if(is_pending(state), state, params)
+        weight_sum = collected.weight_sum
+        n = collected.num_averaged.astype(default_float()) + 1
+        if weights is None:
+            fraction = weight(n)
+        else:
+            newest = jnp.asarray(weights(n - 1), weight_sum.dtype)
+            entered = collected.num_averaged != state.num_averaged
+            total, error = _two_sum(weight_sum[0], weight_sum[1] + newest)
+            weight_sum = jnp.where(entered, jnp.stack([total, error]), weight_sum)
+            newest = jnp.asarray(weights(n), weight_sum.dtype)
+            total = weight_sum[0] + newest
+            # Before the first positive weight the average is the newest iterate.
+            positive = total > 0
+            fraction = jnp.where(positive, newest / jnp.where(positive, total, 1), 1)
+        updates = after(collected.num_averaged, updates)
+        return updates, collected._replace(
+            count=count,
+            next_at=next_at,
+            weight=jnp.asarray(fraction, state.weight.dtype),
+            weight_sum=weight_sum,
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-@checked(complex_params=True)
+def _check_weights(weights: Any) -> None:
+    if weights is None:
+        return
+    if not callable(weights):
+        raise TypeError(
+            "weights must be a function of n, the number of the collected iterate, got "
+            f"{weights!r}. Under optax.inject_hyperparams name it in static_args."
+        )
+    first = jnp.asarray(weights(jnp.ones([], default_float())))
+    if first.shape or not jnp.issubdtype(first.dtype, jnp.floating):
+        raise ValueError(
+            "weights must return one real number, got shape "
+            f"{first.shape} and dtype {first.dtype} from weights(1.0)."
+        )
+
+
+@checked(complex_params=True, weights=Unchecked(), skip_nonfinite=Flag())
 def tail_average(
     start: jax.typing.ArrayLike | None,
     every: jax.typing.ArrayLike = 1,
     *,
-    dtype: Any = "float32",
+    weights: Weights | None = None,
+    skip_nonfinite: bool = False,
+    accumulator_dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Keeps the plain mean of the iterates from ``start`` on; changes no update.
+    r"""Keeps the mean of the iterates from ``start`` on; changes no update.
 
     With :math:`w_t` the parameters after update t (1-based), the iterates
     :math:`C = \{t : t \ge s,\ (t-s) \bmod k = 0\}` are collected, and the average is
@@ -143,8 +279,13 @@ def tail_average(
     .. math::
       \bar w = \frac{1}{|C|} \sum_{t \in C} w_t,
 
-    kept as a running mean. It must stand last in a chain, where the updates are what is
-    added to the parameters. Read it with :func:`averaged_params`.
+    kept in two parts (see :class:`IterateAverageState`), so that it is exact to a few
+    roundings however many iterates it has. Read it with
+    :func:`averaged_params`. :func:`with_average` puts it around any optimiser.
+
+    The iterate is the ``params`` that the next ``update`` (or the read-out) receives.
+    So its place in a chain does not matter, and the average is exact whatever changes
+    updates or parameters after it: a frozen leaf, a clipped or normalised weight.
 
     Args:
       start: :math:`s`, the first update collected, an integer >= 0; None waits for
@@ -152,12 +293,19 @@ def tail_average(
         choice is after half to three quarters of the run.
       every: :math:`k` >= 1. Once per epoch is the usual choice: iterates further apart
         are less correlated, and the steps between cost nothing.
-      dtype: the accumulator is this or the parameter's dtype, whichever is wider.
+      weights: the relative weight of the n-th collected iterate, a function of n (1, 2,
+        ..., as a float scalar) with values >= 0, which need not sum to 1; None weighs
+        all alike. ``lambda n: n`` favours late iterates.
+      skip_nonfinite: leave out an iterate if any entry of it is not finite, so that one
+        NaN does not end the average; the number left out is in :func:`diagnostics`.
+      accumulator_dtype: the accumulator has this or the parameter's dtype, whichever is
+        wider.
 
     Returns:
-      The transformation; ``update`` needs ``params``. One more tree of state.
+      The transformation; ``update`` needs ``params``. Two more trees of state.
 
     Raises:
+      TypeError: if ``weights`` is no function.
       ValueError: if a concrete argument is out of its range, or ``params`` is missing.
 
     Example:
@@ -182,22 +330,32 @@ def tail_average(
       Weights Leads to Wider Optima and Better Generalization
       <https://arxiv.org/abs/1803.05407>`_, 2018.
     """
-    return _iterate_average("tail_average", lambda n: 1 / n, start, every, dtype)
+    _check_weights(weights)
+    return _iterate_average(
+        "tail_average",
+        lambda n: 1 / n,
+        start,
+        every,
+        accumulator_dtype,
+        skip_nonfinite,
+        weights,
+    )
 
 
-@checked(complex_params=True)
+@checked(complex_params=True, skip_nonfinite=Flag())
 def ema_average(
     decay: jax.typing.ArrayLike,
     *,
     start: jax.typing.ArrayLike | None = 0,
     debias: bool = True,
     every: jax.typing.ArrayLike = 1,
-    dtype: Any = "float32",
+    skip_nonfinite: bool = False,
+    accumulator_dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Keeps an exponential moving average of the iterates; changes no update.
 
     Over the collected iterates :math:`w_1, w_2, \dots` (chosen by ``start`` and
-    ``every`` as in :func:`tail_average`), with :math:`\rho` = ``decay``,
+    ``every`` as in :func:`tail_average`, and as exact), with :math:`\rho` = ``decay``,
 
     .. math::
       \bar w_n = \frac{(1-\rho) \sum_{i=1}^n \rho^{n-i} w_i}{1-\rho^n}
@@ -216,11 +374,13 @@ def ema_average(
         gives the first iterate the weight of all that came before it, as
         ``torch.optim.swa_utils.get_ema_multi_avg_fn`` does. Static.
       every: collect each ``every``-th update from ``start``, >= 1.
-      dtype: the accumulator is this or the parameter's dtype, whichever is wider: in
-        bfloat16 a decay of 0.9999 would not move.
+      skip_nonfinite: leave out an iterate if any entry of it is not finite, as in
+        :func:`tail_average`.
+      accumulator_dtype: the accumulator has this or the parameter's dtype, whichever is
+        wider; also a decay of 1 - 1e-5 moves a float32 one.
 
     Returns:
-      The transformation; ``update`` needs ``params``. One more tree of state.
+      The transformation; ``update`` needs ``params``. Two more trees of state.
 
     Raises:
       ValueError: if a concrete argument is out of its range, or ``params`` is missing.
@@ -246,10 +406,11 @@ def ema_average(
     """
     # 1 - decay and 1 - decay**n = -expm1(n log(decay)) from the same logarithm: near
     # decay 1 a float32 would lose the digits that tell them apart
+    least = float(jnp.finfo(jnp.float32).tiny)  # in place of 0, whose logarithm is -inf
     if isinstance(decay, int | float):
-        log_decay = math.log(decay) if decay > 0 else -math.inf
+        log_decay = math.log(max(decay, least))
     else:
-        log_decay = jnp.log(decay)
+        log_decay = jnp.log(jnp.maximum(decay, least))
 
     def weight(n):
         newest = -jnp.expm1(jnp.asarray(log_decay, n.dtype))
@@ -257,4 +418,6 @@ def ema_average(
             newest = newest / -jnp.expm1(n * jnp.asarray(log_decay, n.dtype))
         return jnp.where(n == 1, 1, newest)
 
-    return _iterate_average("ema_average", weight, start, every, dtype)
+    return _iterate_average(
+        "ema_average", weight, start, every, accumulator_dtype, skip_nonfinite
+    )

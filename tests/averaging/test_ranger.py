@@ -47,7 +47,7 @@ def test_without_synchronisations_it_is_what_stands_inside(options):
 
 
 def test_an_alpha_of_zero_goes_back_at_each_synchronisation():
-    iterates = trained(optax_ia.ranger(0.05, k=3, alpha=0.0))
+    iterates = trained(optax_ia.ranger(0.05, sync_period=3, slow_step_size=0.0))
     start = initial()
     for t in (2, 5, 8):
         assert_same(

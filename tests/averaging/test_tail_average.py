@@ -174,7 +174,7 @@ def test_a_nan_before_the_start_does_not_leak():
         (lambda: optax_ia.tail_average(1.5), r"start must be a whole number, got 1.5"),
         (lambda: optax_ia.tail_average(1, 0), r"every must be >= 1, got 0"),
         (lambda: optax_ia.tail_average(1, 2.5), r"every .* got 2.5"),
-        (lambda: optax_ia.tail_average(1, dtype=jnp.int32), r"dtype .*int32"),
+        (lambda: optax_ia.tail_average(1, accumulator_dtype=jnp.int32), r"accumulator_dtype .*int32"),
         (lambda: optax_ia.ema_average(1.0), r"decay must be < 1, got 1.0"),
         (lambda: optax_ia.ema_average(-0.1), r"decay must be >= 0, got -0.1"),
         (lambda: optax_ia.ema_average(float("nan")), r"decay .* got nan"),

@@ -57,9 +57,10 @@ def test_the_iterates_that_are_averaged_are_plain_adamw():
 
 
 def test_start_may_be_traced():
-    tx = optax.inject_hyperparams(optax_ia.gadam_lookahead, static_args="accumulator_dtype")(
-        0.1, start=3, sync_period=2
+    make = optax.inject_hyperparams(
+        optax_ia.gadam_lookahead, static_args="accumulator_dtype"
     )
+    tx = make(0.1, start=3, sync_period=2)
     params = {"w": jnp.ones(2)}
     state = tx.init(params)
     update = jax.jit(tx.update)

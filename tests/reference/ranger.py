@@ -56,4 +56,6 @@ def ranger(
         eps=eps,
         decoupled=decoupled,
     )
-    return averaging.lookahead(inner, w, steps, sync_period=sync_period, slow_step_size=slow_step_size)
+    return averaging.lookahead(
+        inner, w, steps, sync_period=sync_period, slow_step_size=slow_step_size
+    )

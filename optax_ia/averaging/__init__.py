@@ -6,7 +6,6 @@ from optax_ia.averaging._auto import AutoAverageState as AutoAverageState
 from optax_ia.averaging._auto import auto_average as auto_average
 from optax_ia.averaging._auto import record_metric as record_metric
 from optax_ia.averaging._auto import should_stop as should_stop
-from optax_ia.averaging._average import IterateAverageState as IterateAverageState
 from optax_ia.averaging._average import ema_average as ema_average
 from optax_ia.averaging._average import tail_average as tail_average
 from optax_ia.averaging._gadam import gadam as gadam
@@ -16,6 +15,7 @@ from optax_ia.averaging._gadam_lookahead import (
     GadamLookaheadState as GadamLookaheadState,
 )
 from optax_ia.averaging._gadam_lookahead import gadam_lookahead as gadam_lookahead
+from optax_ia.averaging._iterate import IterateAverageState as IterateAverageState
 from optax_ia.averaging._lookahead import LookaheadState as LookaheadState
 from optax_ia.averaging._lookahead import lookahead as lookahead
 from optax_ia.averaging._ranger import ranger as ranger

@@ -10,8 +10,9 @@ from optax_ia._src.arguments import Flag, Integer, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import bare_scalar, default_float
 from optax_ia._src.states import find_state, replace_state
-from optax_ia.averaging._average import IterateAverageState, tail_average
+from optax_ia.averaging._average import tail_average
 from optax_ia.averaging._collect import start_next
+from optax_ia.averaging._iterate import IterateAverageState
 from optax_ia.averaging._triggers import (
     NonMonotonicState,
     PlateauState,

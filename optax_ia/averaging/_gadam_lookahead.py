@@ -9,7 +9,8 @@ import optax
 from optax_ia._src.arguments import checked
 from optax_ia._src.required import REQUIRED
 from optax_ia._src.types import Mask
-from optax_ia.averaging._average import IterateAverageState, tail_average
+from optax_ia.averaging._average import tail_average
+from optax_ia.averaging._iterate import IterateAverageState
 from optax_ia.averaging._lookahead import LookaheadState, lookahead
 from optax_ia.baselines import adamw
 

@@ -10,7 +10,6 @@ from jax.core import Tracer
 
 from optax_ia._src.paths import path_string
 from optax_ia._src.scalars import bare_scalar
-from optax_ia.averaging._average import IterateAverageState
 from optax_ia.averaging._collect import (
     average_of,
     collect,
@@ -18,6 +17,7 @@ from optax_ia.averaging._collect import (
     num_in_average,
     start_next,
 )
+from optax_ia.averaging._iterate import IterateAverageState
 from optax_ia.averaging._window import WindowAverageState
 
 _MAKERS = (

@@ -7,7 +7,8 @@ import optax
 
 from optax_ia._src.arguments import Flag, Integer, Optimizer, Unchecked, checked
 from optax_ia.averaging._auto import auto_average
-from optax_ia.averaging._average import Weights, ema_average, tail_average
+from optax_ia.averaging._average import ema_average, tail_average
+from optax_ia.averaging._iterate import Weights
 from optax_ia.averaging._window import window_average
 
 

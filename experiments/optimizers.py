@@ -11,6 +11,7 @@ import optax_ia
 from experiments.configs.settings import DampedRates, Rates, RunConfig, check_rates
 from experiments.errors import ExperimentError, unknown
 from optax_ia import registry
+from optax_ia._src.required import REQUIRED
 
 
 def list_affordable() -> list[str]:
@@ -51,6 +52,11 @@ def _default_of(name: str, argument: str) -> Any:
     if argument in record.defaults:
         return record.defaults[argument]
     return inspect.signature(record.factory).parameters[argument].default
+
+
+def needs_start(name: str) -> bool:
+    """Whether an entry averages from an update that must be given."""
+    return _takes(name, "start") and _default_of(name, "start") is REQUIRED
 
 
 def rates_of(name: str, tuned: Mapping[str, Rates]) -> tuple[float, float | None]:
@@ -183,7 +189,7 @@ def build_optimizer(
     elif _takes(name, "start"):
         start = config.averaging_epoch * steps_per_epoch
         schedule = optax_ia.averaging_schedule(config.learning_rate, start)
-        if _default_of(name, "start") is None:
+        if needs_start(name):
             overrides |= {"start": start, "every": steps_per_epoch}
     else:
         schedule = optax.constant_schedule(config.learning_rate)

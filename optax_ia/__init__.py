@@ -36,6 +36,7 @@ from optax_ia.averaging import LookaheadState as LookaheadState
 from optax_ia.averaging import NonMonotonicState as NonMonotonicState
 from optax_ia.averaging import PlateauState as PlateauState
 from optax_ia.averaging import Trigger as Trigger
+from optax_ia.averaging import WindowAverageState as WindowAverageState
 from optax_ia.averaging import asgd as asgd
 from optax_ia.averaging import auto_average as auto_average
 from optax_ia.averaging import averaged_params as averaged_params
@@ -55,6 +56,11 @@ from optax_ia.averaging import should_stop as should_stop
 from optax_ia.averaging import start_averaging as start_averaging
 from optax_ia.averaging import swa as swa
 from optax_ia.averaging import tail_average as tail_average
+from optax_ia.averaging import window_average as window_average
+from optax_ia.averaging import with_auto_average as with_auto_average
+from optax_ia.averaging import with_average as with_average
+from optax_ia.averaging import with_ema_average as with_ema_average
+from optax_ia.averaging import with_window_average as with_window_average
 from optax_ia.baselines import adabelief as adabelief
 from optax_ia.baselines import adagrad as adagrad
 from optax_ia.baselines import adam as adam

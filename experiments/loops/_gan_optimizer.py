@@ -9,6 +9,7 @@ import optax
 import optax_ia
 from experiments.configs.p4.gan import GanRun
 from experiments.configs.settings import check_rates
+from experiments.optimizers import needs_start
 from optax_ia import models, registry
 from optax_ia.second_order import KfacLayer
 
@@ -52,7 +53,7 @@ def build_optimizer(
     overrides: dict[str, Any] = {}
     if record.averages and "every" in arguments:
         overrides["every"] = each * config.average_every
-    if "start" in arguments and arguments["start"].default is None:
+    if needs_start(name):
         total = config.epochs * epoch_steps
         overrides["start"] = max(1, round(config.average_from * total)) * each
     for argument, value in (

@@ -22,6 +22,7 @@ from experiments.configs.language import LanguageRun
 from experiments.configs.settings import check_rates
 from experiments.errors import ExperimentError
 from experiments.loops._accumulate import accumulated
+from experiments.optimizers import needs_start
 from experiments.parallel import Placement
 from optax_ia import registry
 from optax_ia.second_order import KfacLayer
@@ -87,10 +88,7 @@ def _overrides(config: LanguageRun, steps_per_epoch: int) -> dict[str, Any]:
 
 def waits_for_start(config: LanguageRun) -> bool:
     """Whether the average begins at an epoch of the configuration's."""
-    if not registry.get_record(config.optimizer).averages:
-        return False
-    arguments = _arguments(config.optimizer)
-    return "start" in arguments and arguments["start"].default is None
+    return needs_start(config.optimizer)
 
 
 def build_optimizer(

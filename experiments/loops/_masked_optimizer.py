@@ -10,6 +10,7 @@ import optax_ia
 from experiments.configs.p2.masked import MaskedRun
 from experiments.configs.settings import check_rates
 from experiments.errors import ExperimentError
+from experiments.optimizers import needs_start
 from optax_ia import registry
 from optax_ia.second_order import KfacLayer
 
@@ -68,7 +69,7 @@ def build_optimizer(
     elif "start" in arguments:
         start = max(1, round(config.average_from * total))
         schedule = _schedule(config, total, start)
-        if arguments["start"].default is None:
+        if needs_start(name):
             overrides |= {"start": start, "every": config.average_every}
     else:
         schedule = optax.constant_schedule(config.learning_rate)

@@ -17,6 +17,7 @@ from experiments.configs.p2.trajectories import (
     VARIANTS,
     rates_of,
 )
+from experiments.optimizers import needs_start
 from experiments.trajectories._problems import Problem
 from optax_ia import registry
 
@@ -88,10 +89,8 @@ def _overrides(record: optax_ia.OptimizerRecord, steps: int) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     if "weight_decay" in parameters:
         overrides["weight_decay"] = 0.0
-    if record.averages and "start" in parameters:
-        default = record.defaults.get("start", parameters["start"].default)
-        if default is None or default is inspect.Parameter.empty:
-            overrides["start"] = steps // 2 + 1
+    if needs_start(record.name):
+        overrides["start"] = steps // 2 + 1
     return overrides | dict(SETTINGS.get(record.name, {}))
 
 

@@ -6,7 +6,6 @@ from optax_ia.averaging._auto import AutoAverageState as AutoAverageState
 from optax_ia.averaging._auto import auto_average as auto_average
 from optax_ia.averaging._auto import record_metric as record_metric
 from optax_ia.averaging._auto import should_stop as should_stop
-from optax_ia.averaging._average import IterateAverageState as IterateAverageState
 from optax_ia.averaging._average import ema_average as ema_average
 from optax_ia.averaging._average import tail_average as tail_average
 from optax_ia.averaging._gadam import gadam as gadam
@@ -16,6 +15,7 @@ from optax_ia.averaging._gadam_lookahead import (
     GadamLookaheadState as GadamLookaheadState,
 )
 from optax_ia.averaging._gadam_lookahead import gadam_lookahead as gadam_lookahead
+from optax_ia.averaging._iterate import IterateAverageState as IterateAverageState
 from optax_ia.averaging._lookahead import LookaheadState as LookaheadState
 from optax_ia.averaging._lookahead import lookahead as lookahead
 from optax_ia.averaging._ranger import ranger as ranger
@@ -28,3 +28,9 @@ from optax_ia.averaging._triggers import PlateauState as PlateauState
 from optax_ia.averaging._triggers import Trigger as Trigger
 from optax_ia.averaging._triggers import non_monotonic_trigger as non_monotonic_trigger
 from optax_ia.averaging._triggers import plateau_trigger as plateau_trigger
+from optax_ia.averaging._window import WindowAverageState as WindowAverageState
+from optax_ia.averaging._window import window_average as window_average
+from optax_ia.averaging._with_average import with_auto_average as with_auto_average
+from optax_ia.averaging._with_average import with_average as with_average
+from optax_ia.averaging._with_average import with_ema_average as with_ema_average
+from optax_ia.averaging._with_average import with_window_average as with_window_average

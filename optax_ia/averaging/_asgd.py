@@ -6,6 +6,7 @@ import jax
 import optax
 
 from optax_ia._src.arguments import checked
+from optax_ia._src.required import REQUIRED
 from optax_ia._src.types import Mask
 from optax_ia.averaging._auto import auto_average
 from optax_ia.averaging._average import tail_average
@@ -16,12 +17,12 @@ from optax_ia.schedules import scale_by_learning_rate
 @checked(complex_params=True)
 def asgd(
     learning_rate: optax.ScalarOrSchedule = 0.1,
-    start: jax.typing.ArrayLike | None = None,
+    start: jax.typing.ArrayLike | None = REQUIRED,
     every: jax.typing.ArrayLike = 1,
+    *,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
-    *,
-    dtype: Any = "float32",
+    accumulator_dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""ASGD: plain SGD with L2 decay, averaged from ``start`` on.
 
@@ -33,18 +34,19 @@ def asgd(
 
     Args:
       learning_rate: the rate, a number or a schedule; P0 keeps 30 for language models.
-      start: :math:`s`, the first update collected; None waits for
+      start: :math:`s`, the first update collected, required; None waits for
         :func:`start_averaging`.
       every: :math:`k`, collect each ``every``-th update.
       weight_decay: :math:`\lambda`, L2.
       mask: which parameters decay.
-      dtype: see :func:`tail_average`.
+      accumulator_dtype: see :func:`tail_average`.
 
     Returns:
       The transformation; ``update`` needs ``params``; the average is read by
       :func:`averaged_params`.
 
     Raises:
+      TypeError: if ``start`` is missing.
       ValueError: if a concrete argument is out of its range.
 
     Example:
@@ -69,7 +71,7 @@ def asgd(
     return optax.chain(
         l2_decay(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
-        tail_average(start, every, dtype=dtype),
+        tail_average(start, every, accumulator_dtype=accumulator_dtype),
     )
 
 
@@ -77,12 +79,12 @@ def asgd(
 def nt_asgd(
     learning_rate: optax.ScalarOrSchedule = 0.1,
     every: jax.typing.ArrayLike = 1,
+    *,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
-    *,
     window: int = 5,
     mode: Literal["min", "max"] = "min",
-    dtype: Any = "float32",
+    accumulator_dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""NT-ASGD: plain SGD, averaged once a validation metric stops improving.
 
@@ -97,7 +99,7 @@ def nt_asgd(
       window: n >= 1; averaging starts when the metric is worse than the best of all
         but its last n values. Static.
       mode: ``"min"`` if a smaller metric is better, ``"max"`` if a larger is.
-      dtype: see :func:`tail_average`.
+      accumulator_dtype: see :func:`tail_average`.
 
     Returns:
       The transformation; ``update`` needs ``params``; the average is read by
@@ -127,5 +129,7 @@ def nt_asgd(
     return optax.chain(
         l2_decay(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
-        auto_average(every, mode=mode, window=window, dtype=dtype),
+        auto_average(
+            every, mode=mode, window=window, accumulator_dtype=accumulator_dtype
+        ),
     )

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_ia._src.arguments import Integer, checked
+from optax_ia._src.arguments import Flag, Integer, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import bare_scalar, default_float
 from optax_ia._src.states import find_state, replace_state
-from optax_ia.averaging._average import IterateAverageState, tail_average
-from optax_ia.averaging._readout import start_state
+from optax_ia.averaging._average import tail_average
+from optax_ia.averaging._collect import start_next
+from optax_ia.averaging._iterate import IterateAverageState
 from optax_ia.averaging._triggers import (
     NonMonotonicState,
     PlateauState,
@@ -56,14 +57,19 @@ def _(state: AutoAverageState) -> dict[str, jax.Array]:
     }
 
 
-@checked(complex_params=True, window=Integer(minimum=1, static=True, optional=True))
+@checked(
+    complex_params=True,
+    window=Integer(minimum=1, static=True, optional=True),
+    skip_nonfinite=Flag(),
+)
 def auto_average(
     every: jax.typing.ArrayLike = 1,
     *,
     patience: int = 10,
     mode: Literal["min", "max"] = "min",
     window: int | None = None,
-    dtype: Any = "float32",
+    skip_nonfinite: bool = False,
+    accumulator_dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     """A tail average that a validation metric starts, and that says when to stop.
 
@@ -80,10 +86,11 @@ def auto_average(
       mode: ``"min"`` if smaller is better, ``"max"`` if larger is.
       window: start by :func:`non_monotonic_trigger` with this window in place of the
         plateau; nothing then says when to stop, and ``patience`` is not used. Static.
-      dtype: see :func:`tail_average`.
+      skip_nonfinite: see :func:`tail_average`.
+      accumulator_dtype: see :func:`tail_average`.
 
     Returns:
-      The transformation, last in a chain; ``update`` needs ``params``.
+      The transformation; ``update`` needs ``params``.
 
     Raises:
       ValueError: if a concrete argument is out of its range.
@@ -108,7 +115,12 @@ def auto_average(
       Methods, 2021, appendix A.2 and table 8.
     """
     sign = sign_of(mode)
-    inner: Any = tail_average(None, every, dtype=dtype)
+    inner: Any = tail_average(
+        None,
+        every,
+        skip_nonfinite=skip_nonfinite,
+        accumulator_dtype=accumulator_dtype,
+    )
 
     def init_fn(params):
         return AutoAverageState(
@@ -132,7 +144,7 @@ def _advance(state: AutoAverageState, value: jax.typing.ArrayLike) -> AutoAverag
         return state._replace(
             averaging_phase=jnp.maximum(state.averaging_phase, trigger.fired),
             trigger=trigger,
-            average=start_state(state.average, trigger.fired),
+            average=start_next(state.average, trigger.fired),
         )
     trigger = plateau_update(state.trigger, value, state.patience, state.sign)
     fired = trigger.fired
@@ -144,7 +156,7 @@ def _advance(state: AutoAverageState, value: jax.typing.ArrayLike) -> AutoAverag
     return state._replace(
         averaging_phase=jnp.minimum(phase + fired, 2),
         trigger=trigger,
-        average=start_state(state.average, fired & (phase == 0)),
+        average=start_next(state.average, fired & (phase == 0)),
     )
 
 

@@ -6,6 +6,7 @@ import jax
 import optax
 
 from optax_ia._src.arguments import checked
+from optax_ia._src.required import REQUIRED
 from optax_ia._src.types import Mask
 from optax_ia.adaptive import padamw
 from optax_ia.averaging._average import tail_average
@@ -15,17 +16,17 @@ from optax_ia.baselines import adamw
 @checked(complex_params=True)
 def gadam(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    start: jax.typing.ArrayLike | None = None,
+    start: jax.typing.ArrayLike | None = REQUIRED,
     every: jax.typing.ArrayLike = 1,
+    *,
     weight_decay: optax.ScalarOrSchedule = 1e-4,
     mask: Mask = None,
-    *,
     b1: jax.typing.ArrayLike = 0.9,
     b2: jax.typing.ArrayLike = 0.999,
     eps: jax.typing.ArrayLike = 1e-8,
     eps_root: jax.typing.ArrayLike = 0.0,
     mu_dtype: Any = None,
-    dtype: Any = "float32",
+    accumulator_dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Gadam: AdamW, averaged from ``start`` on.
 
@@ -40,7 +41,7 @@ def gadam(
     Args:
       learning_rate: the rate, a number or a schedule; keep it high while averaging
         (:func:`averaging_schedule`).
-      start: :math:`s`, the first update collected; None waits for
+      start: :math:`s`, the first update collected, required; None waits for
         :func:`start_averaging`.
       every: :math:`k`, collect each ``every``-th update.
       weight_decay: :math:`\lambda`, decoupled, multiplied by the learning rate.
@@ -50,13 +51,14 @@ def gadam(
       eps: added outside the square root.
       eps_root: added inside the square root.
       mu_dtype: dtype of the first moment; None keeps the parameters'.
-      dtype: see :func:`tail_average`.
+      accumulator_dtype: see :func:`tail_average`.
 
     Returns:
       The transformation; ``update`` needs ``params``; the average is read by
       :func:`averaged_params`.
 
     Raises:
+      TypeError: if ``start`` is missing.
       ValueError: if a concrete argument is out of its range.
 
     Example:
@@ -88,18 +90,18 @@ def gadam(
             weight_decay=weight_decay,
             mask=mask,
         ),
-        tail_average(start, every, dtype=dtype),
+        tail_average(start, every, accumulator_dtype=accumulator_dtype),
     )
 
 
 @checked(complex_params=True)
 def gadamx(
     learning_rate: optax.ScalarOrSchedule = 0.1,
-    start: jax.typing.ArrayLike | None = None,
+    start: jax.typing.ArrayLike | None = REQUIRED,
     every: jax.typing.ArrayLike = 1,
+    *,
     weight_decay: optax.ScalarOrSchedule = 1e-4,
     mask: Mask = None,
-    *,
     b1: jax.typing.ArrayLike = 0.9,
     b2: jax.typing.ArrayLike = 0.999,
     eps: jax.typing.ArrayLike = 1e-8,
@@ -108,7 +110,7 @@ def gadamx(
     amsgrad: bool = True,
     correction: Literal["power", "sqrt"] = "power",
     mu_dtype: Any = None,
-    dtype: Any = "float32",
+    accumulator_dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""GadamX: :func:`padamw`, averaged from ``start`` on.
 
@@ -121,7 +123,7 @@ def gadamx(
     Args:
       learning_rate: the rate, a number or a schedule; keep it high while averaging
         (:func:`averaging_schedule`).
-      start: :math:`s`, the first update collected; None waits for
+      start: :math:`s`, the first update collected, required; None waits for
         :func:`start_averaging`.
       every: :math:`k`, collect each ``every``-th update.
       weight_decay: :math:`\lambda`, decoupled, multiplied by the learning rate.
@@ -135,13 +137,14 @@ def gadamx(
       correction: ``"power"`` (Algorithm 1) or ``"sqrt"`` (the released code, which the
         published numbers came from). Static.
       mu_dtype: dtype of the first moment; None keeps the parameters'.
-      dtype: see :func:`tail_average`.
+      accumulator_dtype: see :func:`tail_average`.
 
     Returns:
       The transformation; ``update`` needs ``params``; the average is read by
       :func:`averaged_params`.
 
     Raises:
+      TypeError: if ``start`` is missing.
       ValueError: if a concrete argument is out of its range.
 
     Example:
@@ -177,5 +180,5 @@ def gadamx(
             weight_decay=weight_decay,
             mask=mask,
         ),
-        tail_average(start, every, dtype=dtype),
+        tail_average(start, every, accumulator_dtype=accumulator_dtype),
     )

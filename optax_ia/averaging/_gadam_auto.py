@@ -15,9 +15,9 @@ from optax_ia.baselines import adamw
 def gadam_auto(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
     every: jax.typing.ArrayLike = 1,
+    *,
     weight_decay: optax.ScalarOrSchedule = 1e-4,
     mask: Mask = None,
-    *,
     patience: int = 10,
     mode: Literal["min", "max"] = "min",
     b1: jax.typing.ArrayLike = 0.9,
@@ -25,7 +25,7 @@ def gadam_auto(
     eps: jax.typing.ArrayLike = 1e-8,
     eps_root: jax.typing.ArrayLike = 0.0,
     mu_dtype: Any = None,
-    dtype: Any = "float32",
+    accumulator_dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     """GadamAuto: AdamW at a constant rate, averaged when the metric levels out.
 
@@ -46,7 +46,7 @@ def gadam_auto(
       eps: added outside the square root.
       eps_root: added inside the square root.
       mu_dtype: dtype of the first moment; None keeps the parameters'.
-      dtype: see :func:`tail_average`.
+      accumulator_dtype: see :func:`tail_average`.
 
     Returns:
       The transformation; ``update`` needs ``params``; the average is read by
@@ -85,5 +85,7 @@ def gadam_auto(
             weight_decay=weight_decay,
             mask=mask,
         ),
-        auto_average(every, patience=patience, mode=mode, dtype=dtype),
+        auto_average(
+            every, patience=patience, mode=mode, accumulator_dtype=accumulator_dtype
+        ),
     )

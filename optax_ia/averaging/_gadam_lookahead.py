@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import optax
 
 from optax_ia._src.arguments import checked
+from optax_ia._src.required import REQUIRED
 from optax_ia._src.types import Mask
-from optax_ia.averaging._average import IterateAverageState, tail_average
+from optax_ia.averaging._average import tail_average
+from optax_ia.averaging._iterate import IterateAverageState
 from optax_ia.averaging._lookahead import LookaheadState, lookahead
 from optax_ia.baselines import adamw
 
@@ -28,11 +30,11 @@ class GadamLookaheadState(NamedTuple):
 @checked(complex_params=True)
 def gadam_lookahead(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
-    start: jax.typing.ArrayLike | None = None,
+    start: jax.typing.ArrayLike | None = REQUIRED,
     every: jax.typing.ArrayLike = 1,
+    *,
     weight_decay: optax.ScalarOrSchedule = 1e-4,
     mask: Mask = None,
-    *,
     sync_period: jax.typing.ArrayLike = 5,
     slow_step_size: jax.typing.ArrayLike = 0.5,
     b1: jax.typing.ArrayLike = 0.9,
@@ -40,7 +42,7 @@ def gadam_lookahead(
     eps: jax.typing.ArrayLike = 1e-8,
     eps_root: jax.typing.ArrayLike = 0.0,
     mu_dtype: Any = None,
-    dtype: Any = "float32",
+    accumulator_dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Gadam + Lookahead: Lookahead around AdamW until averaging starts, then Gadam.
 
@@ -62,13 +64,14 @@ def gadam_lookahead(
       eps: added outside the square root.
       eps_root: added inside the square root.
       mu_dtype: dtype of the first moment; None keeps the parameters'.
-      dtype: see :func:`tail_average`.
+      accumulator_dtype: see :func:`tail_average`.
 
     Returns:
       The transformation; ``update`` needs ``params``; the average is read by
       :func:`averaged_params`. Two more trees of state than AdamW.
 
     Raises:
+      TypeError: if ``start`` is missing.
       ValueError: if a concrete argument is out of its range.
 
     Example:
@@ -102,14 +105,14 @@ def gadam_lookahead(
         slow_step_size,
         stop=start,
     )
-    average: Any = tail_average(start, every, dtype=dtype)
+    average: Any = tail_average(start, every, accumulator_dtype=accumulator_dtype)
 
     def init_fn(params):
         return GadamLookaheadState(fast.init(params), average.init(params))
 
     def update_fn(updates, state, params=None, **extra_args):
         stopping = state.fast._replace(
-            stop_at=jnp.minimum(state.fast.stop_at, state.average.started_at)
+            stop_at=jnp.minimum(state.fast.stop_at, state.average.next_at)
         )
         updates, fast_state = fast.update(updates, stopping, params, **extra_args)
         updates, average_state = average.update(

@@ -10,7 +10,7 @@ from optax_ia._src import checks
 from optax_ia._src.arguments import Optimizer, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import increment
-from optax_ia.averaging._average import NEVER
+from optax_ia.averaging._collect import NEVER
 
 
 class LookaheadState(NamedTuple):
@@ -22,7 +22,8 @@ class LookaheadState(NamedTuple):
       sync_count: number of synchronisations done, shape (), int32.
       stop_at: the update from which there are no more, shape (), int32; the largest
         int32 for never.
-      slow: the slow weights, the tree and dtypes of the parameters.
+      slow: the slow weights, the tree and dtypes of the parameters; those of a
+        synchronisation enter with the next update.
     """
 
     inner_state: optax.OptState
@@ -55,6 +56,10 @@ def lookahead(
       t \bmod k = 0:\quad
       \phi \leftarrow \phi + \alpha(\tilde w_t - \phi),\quad w_t = \phi;
       \qquad\text{else}\quad w_t = \tilde w_t .
+
+    The slow weights are the parameters that the update after a synchronisation
+    receives, so that they are right whatever changes updates or parameters on the way
+    (a frozen leaf, clipped or normalised weights).
 
     Args:
       inner: the optimiser, its learning rate included. Its state is kept over a
@@ -109,27 +114,31 @@ def lookahead(
         updates, inner_state = inner.update(
             updates, state.inner_state, params, **extra_args
         )
-        count = increment(state.lookahead_count)
         end = state.stop_at
         if stop is not None:
             end = jnp.minimum(end, jnp.asarray(stop, jnp.int32))
-        sync = (count % jnp.asarray(sync_period, jnp.int32) == 0) & (count < end)
+        period = jnp.asarray(sync_period, jnp.int32)
+
+        def syncs(count):
+            return (count % period == 0) & (count < end)
+
+        count = increment(state.lookahead_count)
+        sync, was_sync = syncs(count), syncs(state.lookahead_count)
+
+        # Selections, not conditionals: they stay in one loop with the inner update (a
+        # conditional would have the updates written out first, which costs 2-3.5 times
+        # the whole step). The slow weights are the parameters that arrive after a
+        # synchronisation (and at first), whatever changed them on the way.
+        slow = jax.tree.map(
+            lambda p, old: jnp.where(was_sync, p, old), params, state.slow
+        )
 
         def step(u, p, fast, slow):
             target = slow + jnp.asarray(slow_step_size, slow.dtype) * (fast - slow)
             return jnp.where(sync, (target - p).astype(u.dtype), u)
 
-        # Selections, not conditionals: they stay in one loop with the inner update (a
-        # conditional would have the updates written out first, which costs 2-3.5 times
-        # the whole step), and the slow weights are written from the new parameters, so
-        # that they can be updated in place.
         fast = optax.apply_updates(params, updates)
-        updates = jax.tree.map(step, updates, params, fast, state.slow)
-        slow = jax.tree.map(
-            lambda new, old: jnp.where(sync, new, old),
-            optax.apply_updates(params, updates),
-            state.slow,
-        )
+        updates = jax.tree.map(step, updates, params, fast, slow)
         return updates, LookaheadState(
             inner_state, count, state.sync_count + sync, state.stop_at, slow
         )

@@ -3,7 +3,7 @@
 import jax
 import optax
 
-from optax_ia._src.arguments import Integer, Number, checked
+from optax_ia._src.arguments import checked
 from optax_ia._src.types import Mask
 from optax_ia.averaging._lookahead import lookahead
 from optax_ia.decay import decoupled_decay
@@ -11,15 +11,15 @@ from optax_ia.gradients import centralize
 from optax_ia.schedules import scale_by_learning_rate
 
 
-@checked(k=Integer(minimum=1), alpha=Number(minimum=0, maximum=1))
+@checked()
 def ranger(
     learning_rate: optax.ScalarOrSchedule = 1e-3,
+    sync_period: jax.typing.ArrayLike = 6,
+    slow_step_size: jax.typing.ArrayLike = 0.5,
+    *,
     b1: jax.typing.ArrayLike = 0.95,
     b2: jax.typing.ArrayLike = 0.999,
     eps: jax.typing.ArrayLike = 1e-5,
-    k: jax.typing.ArrayLike = 6,
-    alpha: jax.typing.ArrayLike = 0.5,
-    *,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -32,11 +32,11 @@ def ranger(
 
     Args:
       learning_rate: the rate, a number or a schedule.
+      sync_period: :math:`k` >= 1, inner steps between synchronisations.
+      slow_step_size: :math:`\alpha` in [0, 1], how far the slow weights go.
       b1: decay of the first moment, in [0, 1).
       b2: decay of the second moment, in [0, 1).
       eps: added outside the square root, >= 0.
-      k: inner steps between synchronisations, >= 1.
-      alpha: how far the slow weights go, in [0, 1].
       weight_decay: :math:`\lambda` >= 0, decoupled, multiplied by the learning rate.
       mask: which parameters decay.
 
@@ -62,8 +62,8 @@ def ranger(
       0.0 1
 
     .. note::
-      As in Optax's RAdam the epsilon stands after the bias correction, in the released
-      code before it (with 1e-5 the first steps on tiny gradients differ). Newer
+      Epsilon is added after the bias correction, as in Optax's RAdam; the released code
+      adds it before (with 1e-5 the first steps on tiny gradients differ). Newer
       releases multiply the decay by RAdam's rectified step size; here the learning rate
       alone does.
 
@@ -77,4 +77,4 @@ def ranger(
         decoupled_decay(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )
-    return lookahead(inner, k, alpha)
+    return lookahead(inner, sync_period, slow_step_size)

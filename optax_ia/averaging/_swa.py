@@ -6,6 +6,7 @@ import jax
 import optax
 
 from optax_ia._src.arguments import checked
+from optax_ia._src.required import REQUIRED
 from optax_ia._src.types import Mask
 from optax_ia.averaging._average import tail_average
 from optax_ia.decay import l2_decay
@@ -15,14 +16,14 @@ from optax_ia.schedules import scale_by_learning_rate
 @checked(complex_params=True)
 def swa(
     learning_rate: optax.ScalarOrSchedule = 0.1,
-    start: jax.typing.ArrayLike | None = None,
+    start: jax.typing.ArrayLike | None = REQUIRED,
     every: jax.typing.ArrayLike = 1,
+    *,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     mask: Mask = None,
-    *,
     momentum: jax.typing.ArrayLike = 0.9,
     nesterov: bool = False,
-    dtype: Any = "float32",
+    accumulator_dtype: Any = "float32",
 ) -> optax.GradientTransformationExtraArgs:
     r"""SWA: SGD with momentum and L2 decay, averaged from ``start`` on.
 
@@ -33,20 +34,21 @@ def swa(
     Args:
       learning_rate: the rate, a number or a schedule; keep it high while averaging
         (:func:`averaging_schedule`).
-      start: :math:`s`, the first update collected; None waits for
+      start: :math:`s`, the first update collected, required; None waits for
         :func:`start_averaging`.
       every: :math:`k`, collect each ``every``-th update.
       weight_decay: :math:`\lambda`, L2.
       mask: which parameters decay.
       momentum: :math:`\mu`.
       nesterov: Nesterov's form of the momentum. Static.
-      dtype: see :func:`tail_average`.
+      accumulator_dtype: see :func:`tail_average`.
 
     Returns:
       The transformation; ``update`` needs ``params``; the average is read by
       :func:`averaged_params`.
 
     Raises:
+      TypeError: if ``start`` is missing.
       ValueError: if a concrete argument is out of its range.
 
     Example:
@@ -75,5 +77,5 @@ def swa(
         l2_decay(weight_decay, mask),
         optax.trace(decay=momentum, nesterov=nesterov),
         scale_by_learning_rate(learning_rate),
-        tail_average(start, every, dtype=dtype),
+        tail_average(start, every, accumulator_dtype=accumulator_dtype),
     )

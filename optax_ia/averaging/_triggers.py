@@ -57,7 +57,7 @@ class NonMonotonicState(NamedTuple):
 
 
 def non_monotonic_trigger(
-    n: int = 5, *, mode: Literal["min", "max"] = "min"
+    window: int = 5, *, mode: Literal["min", "max"] = "min"
 ) -> Trigger:
     r"""The non-monotonic trigger of NT-ASGD.
 
@@ -66,10 +66,10 @@ def non_monotonic_trigger(
     .. math::
       k > n \quad\text{and}\quad v > \min(v_1, \dots, v_{k-n}),
 
-    that is, when the metric is worse than the best of all but the last n.
+    that is, when the metric is worse than the best of all but the last n = ``window``.
 
     Args:
-      n: the window >= 1; larger windows fire later. Static.
+      window: :math:`n` >= 1; larger windows fire later. Static.
       mode: ``"min"`` if smaller is better (a loss, a perplexity), ``"max"`` if larger
         is (an accuracy). Negative metrics need no care.
 
@@ -81,7 +81,7 @@ def non_monotonic_trigger(
 
     Example:
       >>> import optax_ia
-      >>> trigger = optax_ia.non_monotonic_trigger(n=2)
+      >>> trigger = optax_ia.non_monotonic_trigger(window=2)
       >>> state = trigger.init()
       >>> for loss in [3.0, 2.0, 2.5, 2.5, 2.4]:
       ...     state = trigger.update(state, loss)
@@ -96,20 +96,20 @@ def non_monotonic_trigger(
       Merity, Keskar, Socher, `Regularizing and Optimizing LSTM Language Models
       <https://arxiv.org/abs/1708.02182>`_, 2017, Algorithm 1.
     """
-    checks.check_integer("n", n, minimum=1)
+    checks.check_integer("window", window, minimum=1)
     sign = sign_of(mode)
 
     return Trigger(
-        functools.partial(non_monotonic_init, n),
+        functools.partial(non_monotonic_init, window),
         lambda state, value: non_monotonic_update(state, value, sign),
     )
 
 
-def non_monotonic_init(n: int) -> NonMonotonicState:
-    """The state before any value, for a window of ``n``."""
+def non_monotonic_init(window: int) -> NonMonotonicState:
+    """The state before any value, for a window."""
     return NonMonotonicState(
         count=jnp.zeros([], jnp.int32),
-        recent=jnp.full([n], jnp.inf, _worst().dtype),
+        recent=jnp.full([window], jnp.inf, _worst().dtype),
         best_before=_worst(),
         fired=jnp.zeros([], bool),
     )

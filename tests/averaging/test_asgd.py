@@ -43,7 +43,7 @@ def plain(weight_decay=0.0):
 
 @pytest.mark.parametrize(("start", "every"), [(1, 1), (5, 1), (3, 4), (0, 3)])
 def test_the_average_is_the_mean_of_plain_sgds_iterates(start, every):
-    tx = optax_ia.asgd(0.1, start, every, dtype="float64")
+    tx = optax_ia.asgd(0.1, start, every, accumulator_dtype="float64")
     iterates, state, _ = train(tx, 12)
     np.testing.assert_allclose(iterates, plain(), rtol=1e-13)
     collected = iterates[max(start - 1, 0) :: every]
@@ -58,17 +58,17 @@ def test_the_average_is_the_mean_of_plain_sgds_iterates(start, every):
 
 
 def test_decay_is_l2_and_masked():
-    iterates, _, _ = train(optax_ia.asgd(0.1, weight_decay=0.5), 12)
+    iterates, _, _ = train(optax_ia.asgd(0.1, None, weight_decay=0.5), 12)
     np.testing.assert_allclose(iterates, plain(0.5), rtol=1e-13)
     params = {"w": START, "b": START}
-    tx = optax_ia.asgd(0.1, weight_decay=0.5, mask={"w": True, "b": False})
+    tx = optax_ia.asgd(0.1, None, weight_decay=0.5, mask={"w": True, "b": False})
     updates, _ = tx.update(optax.tree.zeros_like(params), tx.init(params), params)
     np.testing.assert_allclose(updates["w"], -0.05 * START)
     np.testing.assert_array_equal(updates["b"], 0)
 
 
 def test_without_a_start_it_waits_to_be_told():
-    tx = optax_ia.asgd(0.1)
+    tx = optax_ia.asgd(0.1, None)
     _, state, _ = train(tx, 3)
     assert optax_ia.num_averaged(state) == 0
     state = optax_ia.start_averaging(state)
@@ -97,7 +97,7 @@ def test_nt_asgd_starts_when_the_trigger_fires_by_hand(window, first, mode):
     metrics = np.array(METRICS) if mode == "min" else -np.array(METRICS)
     by_hand = fired(metrics, window, mode)
     assert by_hand == [first is not None and t >= first for t in range(1, 13)]
-    tx = optax_ia.nt_asgd(0.1, window=window, mode=mode, dtype="float64")
+    tx = optax_ia.nt_asgd(0.1, window=window, mode=mode, accumulator_dtype="float64")
     iterates, state, phases = train(tx, 12, metrics)
     assert phases == [int(f) for f in by_hand]
     np.testing.assert_allclose(iterates, plain(), rtol=1e-13)
@@ -136,7 +136,9 @@ def test_the_mean_is_closer_to_the_optimum_than_the_iterate():
     assert jnp.linalg.norm(average) < 0.25 * jnp.linalg.norm(w)
 
 
-@pytest.mark.parametrize("make", [optax_ia.asgd, optax_ia.nt_asgd])
+@pytest.mark.parametrize(
+    "make", [functools.partial(optax_ia.asgd, start=None), optax_ia.nt_asgd]
+)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -144,7 +146,10 @@ def test_the_mean_is_closer_to_the_optimum_than_the_iterate():
         ({"every": 0}, r"every must be >= 1, got 0"),
         ({"every": 1.5}, r"every must be a whole number, got 1.5"),
         ({"weight_decay": -1.0}, r"weight_decay must be >= 0, got -1.0"),
-        ({"dtype": "int32"}, r"dtype must be a floating point dtype, got int32"),
+        (
+            {"accumulator_dtype": "int32"},
+            r"accumulator_dtype must be a floating point dtype .*got 'int32'",
+        ),
     ],
 )
 def test_construction_errors_name_argument_bound_and_value(make, options, message):

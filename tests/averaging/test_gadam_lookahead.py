@@ -23,7 +23,7 @@ def test_before_the_start_it_is_lookahead_of_adamw():
 
 def test_start_averaging_ends_lookahead_at_the_next_update():
     """Told to start after update 3, it is what ``start=4`` makes from the beginning."""
-    waiting = optax_ia.gadam_lookahead(0.1, **OPTIONS)
+    waiting = optax_ia.gadam_lookahead(0.1, None, **OPTIONS)
     step = jax.jit(make_step(waiting))
     params, state = run(step, initial(), waiting.init(initial()), last=3)
     state = optax_ia.start_averaging(state)
@@ -57,9 +57,10 @@ def test_the_iterates_that_are_averaged_are_plain_adamw():
 
 
 def test_start_may_be_traced():
-    tx = optax.inject_hyperparams(optax_ia.gadam_lookahead, static_args="dtype")(
-        0.1, start=3, sync_period=2
+    make = optax.inject_hyperparams(
+        optax_ia.gadam_lookahead, static_args="accumulator_dtype"
     )
+    tx = make(0.1, start=3, sync_period=2)
     params = {"w": jnp.ones(2)}
     state = tx.init(params)
     update = jax.jit(tx.update)

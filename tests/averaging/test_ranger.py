@@ -29,25 +29,29 @@ def trained(tx, steps=9):
     "options",
     [
         {},
-        {"k": 2, "alpha": 0.8, "weight_decay": 0.1, "mask": MASK},
-        {"k": 1, "b1": 0.8, "b2": 0.9, "eps": 1e-2},
+        {"sync_period": 2, "slow_step_size": 0.8, "weight_decay": 0.1, "mask": MASK},
+        {"sync_period": 1, "b1": 0.8, "b2": 0.9, "eps": 1e-2},
     ],
     ids=["defaults", "decay", "numbers"],
 )
 def test_it_is_lookahead_of_radam_on_centralised_gradients(options):
     rest = dict(options)
-    k, alpha = rest.pop("k", 6), rest.pop("alpha", 0.5)
-    theirs = optax_ia.lookahead(inner(**rest), k, alpha)
+    numbers = rest.pop("sync_period", 6), rest.pop("slow_step_size", 0.5)
+    theirs = optax_ia.lookahead(inner(**rest), *numbers)
     assert_same(trained(optax_ia.ranger(0.05, **options)), trained(theirs))
 
 
-@pytest.mark.parametrize("options", [{"k": 10**6}, {"k": 2, "alpha": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"sync_period": 10**6}, {"sync_period": 2, "slow_step_size": 1.0}],
+    ids=str,
+)
 def test_without_synchronisations_it_is_what_stands_inside(options):
     assert_same(trained(optax_ia.ranger(0.05, **options)), trained(inner()))
 
 
-def test_an_alpha_of_zero_goes_back_at_each_synchronisation():
-    iterates = trained(optax_ia.ranger(0.05, k=3, alpha=0.0))
+def test_a_step_size_of_zero_goes_back_at_each_synchronisation():
+    iterates = trained(optax_ia.ranger(0.05, sync_period=3, slow_step_size=0.0))
     start = initial()
     for t in (2, 5, 8):
         assert_same(
@@ -69,14 +73,20 @@ def test_a_column_of_a_kernel_keeps_its_sum_and_a_bias_does_not():
 
 
 def test_the_rate_and_the_synchronisations_are_told():
-    tx = optax_ia.ranger(lambda count: 0.1 / (1 + count), k=4)
+    tx = optax_ia.ranger(lambda count: 0.1 / (1 + count), 4)
     _, _, told = run(lambda: tx, 9)
     np.testing.assert_allclose(told["learning_rate"], 0.1 / np.arange(1, 10))
     assert told["sync_count"].tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2]
 
 
 def test_every_number_may_be_traced():
-    numbers = {"k": 2, "alpha": 0.8, "b1": 0.8, "b2": 0.9, "weight_decay": 0.1}
+    numbers = {
+        "sync_period": 2,
+        "slow_step_size": 0.8,
+        "b1": 0.8,
+        "b2": 0.9,
+        "weight_decay": 0.1,
+    }
     make = optax.inject_hyperparams(optax_ia.ranger)
     injected = make(0.05, **{n: jnp.asarray(v) for n, v in numbers.items()})
     assert_same(trained(injected), trained(optax_ia.ranger(0.05, **numbers)), rtol=1e-9)
@@ -89,10 +99,10 @@ def test_every_number_may_be_traced():
         ({"b1": 1.0}, r"b1 must be < 1, got 1.0"),
         ({"b2": -0.1}, r"b2 must be >= 0, got -0.1"),
         ({"eps": -1e-5}, r"eps must be >= 0, got -1e-05"),
-        ({"k": 0}, r"k must be >= 1, got 0"),
-        ({"k": 2.5}, r"k must be a whole number, got 2.5"),
-        ({"alpha": 1.5}, r"alpha must be <= 1, got 1.5"),
-        ({"alpha": -0.5}, r"alpha must be >= 0, got -0.5"),
+        ({"sync_period": 0}, r"sync_period must be >= 1, got 0"),
+        ({"sync_period": 2.5}, r"sync_period must be a whole number, got 2.5"),
+        ({"slow_step_size": 1.5}, r"slow_step_size must be <= 1, got 1.5"),
+        ({"slow_step_size": -0.5}, r"slow_step_size must be >= 0, got -0.5"),
         ({"weight_decay": -1.0}, r"weight_decay must be >= 0, got -1.0"),
     ],
 )

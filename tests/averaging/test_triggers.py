@@ -158,7 +158,7 @@ def test_metrics_of_any_dtype(make, dtype):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: optax_ia.non_monotonic_trigger(0), "n must be >= 1, got 0"),
+        (lambda: optax_ia.non_monotonic_trigger(0), "window must be >= 1, got 0"),
         (lambda: optax_ia.plateau_trigger(0), "patience must be >= 1, got 0"),
         (
             lambda: optax_ia.plateau_trigger(mode="x"),

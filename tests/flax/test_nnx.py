@@ -90,7 +90,8 @@ def test_start_averaging(step):
         if t == 2:
             optimizer.opt_state = optax_ia.start_averaging(optimizer.opt_state)
 
-    model, optimizer, iterates = trained(optax_ia.gadam(1e-2), step=step, between=begin)
+    tx = optax_ia.gadam(1e-2, None)
+    model, optimizer, iterates = trained(tx, step=step, between=begin)
     params = optax_ia.averaged_params(optimizer.opt_state, nnx.state(model, nnx.Param))
     assert_is_mean(params, iterates[2:])
 

@@ -181,7 +181,7 @@ def test_networks_without_batch_norm():
 
 
 def test_start_averaging_and_record_metric_through_replace():
-    state = make_state(optax_ia.gadam(1e-2))
+    state = make_state(optax_ia.gadam(1e-2, None))
     state = state.replace(opt_state=optax_ia.start_averaging(state.opt_state))
     state, _ = train(state, 2)
     assert optax_ia.num_averaged(state.opt_state) == 2

@@ -43,8 +43,8 @@ def ranger(
     b1=0.95,
     b2=0.999,
     eps=1e-5,
-    k=6,
-    alpha=0.5,
+    sync_period=6,
+    slow_step_size=0.5,
     decoupled=0.0,
 ):
     """Centralised gradients, RAdam, and Lookahead over both."""
@@ -56,4 +56,6 @@ def ranger(
         eps=eps,
         decoupled=decoupled,
     )
-    return averaging.lookahead(inner, w, steps, sync_period=k, slow_step_size=alpha)
+    return averaging.lookahead(
+        inner, w, steps, sync_period=sync_period, slow_step_size=slow_step_size
+    )

@@ -17,6 +17,8 @@ from tests.reference.problem import (
     reference_run,
 )
 
+WIDE = {"accumulator_dtype": jnp.float64}
+
 
 def assert_average(state, params, iterates, start, every):
     """Asserts the read-out against the plain mean of the reference's iterates."""
@@ -32,7 +34,7 @@ def assert_average(state, params, iterates, start, every):
 def test_tail_average_of_sgd(start, every):
     tx = optax.chain(
         optax.sgd(0.1, momentum=0.9),
-        optax_ia.tail_average(start, every, dtype=jnp.float64),
+        optax_ia.tail_average(start, every, **WIDE),
     )
     iterates, params, state = library_run(tx)
     expected = reference_run(adaptive.sgd, constant(0.1), STEPS, momentum=0.9)
@@ -45,7 +47,7 @@ def test_tail_average_of_sgd(start, every):
 def test_debiased_ema_of_sgd(decay, start, every):
     tx = optax.chain(
         optax.sgd(0.1),
-        optax_ia.ema_average(decay, start=start, every=every, dtype=jnp.float64),
+        optax_ia.ema_average(decay, start=start, every=every, **WIDE),
     )
     _, params, state = library_run(tx)
     iterates = reference_run(adaptive.sgd, constant(0.1), STEPS)
@@ -60,7 +62,7 @@ def test_debiased_ema_of_sgd(decay, start, every):
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_swa(nesterov):
     tx = optax_ia.swa(
-        0.05, 3, 2, 0.1, momentum=0.8, nesterov=nesterov, dtype=jnp.float64
+        0.05, 3, 2, weight_decay=0.1, momentum=0.8, nesterov=nesterov, **WIDE
     )
     iterates, params, state = library_run(tx)
     expected = reference_run(
@@ -71,7 +73,7 @@ def test_swa(nesterov):
 
 
 def test_gadam():
-    tx = optax_ia.gadam(0.01, 4, 3, 0.25, dtype=jnp.float64)
+    tx = optax_ia.gadam(0.01, 4, 3, weight_decay=0.25, **WIDE)
     iterates, params, state = library_run(tx)
     expected = reference_run(
         adaptive.padam_family,
@@ -86,7 +88,7 @@ def test_gadam():
 
 
 def test_gadam_defaults_are_the_papers():
-    tx = optax_ia.gadam(start=1, dtype=jnp.float64)
+    tx = optax_ia.gadam(start=1, **WIDE)
     iterates, params, state = library_run(tx)
     expected = reference_run(
         adaptive.padam_family,
@@ -105,7 +107,7 @@ def test_gadam_defaults_are_the_papers():
 @pytest.mark.parametrize("partial", [0.125, 0.2])
 def test_gadamx(correction, amsgrad, partial):
     options = {"partial": partial, "amsgrad": amsgrad, "correction": correction}
-    tx = optax_ia.gadamx(0.05, 5, 2, 0.25, dtype=jnp.float64, **options)
+    tx = optax_ia.gadamx(0.05, 5, 2, weight_decay=0.25, **WIDE, **options)
     iterates, params, state = library_run(tx)
     expected = reference_run(
         adaptive.padam_family, constant(0.05), STEPS, decoupled=0.25, **options
@@ -115,7 +117,7 @@ def test_gadamx(correction, amsgrad, partial):
 
 
 def test_gadamx_defaults_are_the_papers():
-    tx = optax_ia.gadamx(start=2, dtype=jnp.float64)
+    tx = optax_ia.gadamx(start=2, **WIDE)
     iterates, params, state = library_run(tx)
     expected = reference_run(
         adaptive.padam_family, constant(0.1), STEPS, partial=0.125, decoupled=1e-4
@@ -147,7 +149,7 @@ def test_lookahead_of_adam(sync_period, slow_step_size, stop):
 @pytest.mark.parametrize("start", [4, 6, 7])
 def test_gadam_lookahead(start):
     tx = optax_ia.gadam_lookahead(
-        0.05, start, 1, 0.25, sync_period=3, slow_step_size=0.4, dtype=jnp.float64
+        0.05, start, 1, weight_decay=0.25, sync_period=3, slow_step_size=0.4, **WIDE
     )
     iterates, params, state = library_run(tx)
     expected = {
@@ -167,7 +169,7 @@ def test_gadam_lookahead(start):
 
 def test_the_running_mean_stays_exact_over_many_steps():
     steps = 60
-    tx = optax.chain(optax.sgd(0.1), optax_ia.tail_average(7, dtype=jnp.float64))
+    tx = optax.chain(optax.sgd(0.1), optax_ia.tail_average(7, **WIDE))
     _, params, state = library_run(tx, steps)
     iterates = reference_run(adaptive.sgd, constant(0.1), steps)
     expected = {n: averaging.tail_mean(i, 7) for n, i in iterates.items()}

@@ -21,8 +21,8 @@ from tests.reference.problem import (
     "options",
     [
         {},
-        {"k": 3, "alpha": 0.2},
-        {"k": 1, "alpha": 0.8},
+        {"sync_period": 3, "slow_step_size": 0.2},
+        {"sync_period": 1, "slow_step_size": 0.8},
         {"b1": 0.8, "b2": 0.99, "eps": 1e-2},
         # Never rectified in ten steps, and rectified from the fifth on.
         {"b2": 0.7},
@@ -71,7 +71,7 @@ def test_a_convolution_is_centralised_over_all_axes_but_the_last():
     rng = np.random.default_rng(7)
     start = rng.normal(size=(3, 3, 2, 4))
     gradients = 1 + rng.normal(size=(STEPS, *start.shape))
-    tx = optax_ia.ranger(0.05, k=4)
+    tx = optax_ia.ranger(0.05, 4)
     params, update = jnp.asarray(start), jax.jit(tx.update)
     state, iterates = tx.init(params), []
     for g in gradients:
@@ -79,6 +79,6 @@ def test_a_convolution_is_centralised_over_all_axes_but_the_last():
         params = optax.apply_updates(params, updates)
         iterates.append(np.asarray(params))
     expected = ranger.ranger(
-        start, lambda t, w: gradients[t - 1], constant(0.05), STEPS, k=4
+        start, lambda t, w: gradients[t - 1], constant(0.05), STEPS, sync_period=4
     )
     assert_close({"kernel": np.stack(iterates)}, {"kernel": np.stack(expected)})

@@ -135,7 +135,7 @@ def auto_average(
         updates, average = inner.update(updates, state.average, params, **extra_args)
         return updates, state._replace(average=average)
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)  # pyright: ignore[reportArgumentType]
 
 
 def _advance(state: AutoAverageState, value: jax.typing.ArrayLike) -> AutoAverageState:

@@ -120,4 +120,4 @@ def gadam_lookahead(
         )
         return updates, GadamLookaheadState(fast_state, average_state)
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)  # pyright: ignore[reportArgumentType]

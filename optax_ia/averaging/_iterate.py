@@ -224,6 +224,7 @@ def iterate_average(
         if weights is None:
             fraction = weight(n)
         else:
+            assert weight_sum is not None  # init made it for these weights
             newest = jnp.asarray(weights(n - 1), weight_sum.dtype)
             entered = collected.num_averaged != state.num_averaged
             total, error = _two_sum(weight_sum[0], weight_sum[1] + newest)
@@ -241,4 +242,4 @@ def iterate_average(
             weight_sum=weight_sum,
         )
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)  # pyright: ignore[reportArgumentType]

@@ -182,4 +182,4 @@ def window_average(
         updates = after(collected.num_averaged, updates)
         return updates, collected._replace(count=count, next_at=next_at)
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)  # pyright: ignore[reportArgumentType]

@@ -57,9 +57,9 @@ def _bulk_width(nodes: np.ndarray, mass: np.ndarray, eps: float) -> float:
     largest = max(abs(low), abs(high))
     if high - low <= 1e3 * eps * largest:
         # one eigenvalue alone has no range but rounding: a width in its own units
-        return 0.01 * largest or 0.01
+        return float(0.01 * largest) or 0.01
     if last - first <= 1e3 * eps * largest:
-        return (high - low) / 100
+        return float(high - low) / 100
     return float(np.clip((last - first) / 100, (high - low) / 1e4, (high - low) / 100))
 
 

@@ -17,7 +17,8 @@ def scalar_of(result: Any) -> jax.Array:
     Raises:
       ValueError: if it is neither.
     """
-    loss = result[0] if isinstance(result, tuple) and len(result) == 2 else result
+    pair = isinstance(result, tuple) and len(result) == 2
+    loss: Any = result[0] if pair else result
     if not hasattr(loss, "shape") and not isinstance(loss, (int, float)):
         raise ValueError(
             "loss_fn must return the mean loss, a scalar, or (loss, metrics), got a "

@@ -94,7 +94,7 @@ def hessian_operator(loss_fn: Any, params: Any, batches: Batches) -> Operator:
       >>> from optax_ia import curvature
       >>> loss = lambda w, batch: jnp.mean((batch @ w) ** 2) / 2
       >>> data = [jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 1.0], [0.0, 1.0]])]
-      >>> hessian = curvature.hessian_operator(loss, jnp.ones(2), data)
+      >>> hessian = curvature.hessian_operator(loss, jnp.ones(2), iter(data))
       >>> print(hessian(jnp.ones(2)))  # (4/3, 2/3): the second batch counts twice
       [1.3333334 0.6666667]
 

@@ -156,7 +156,7 @@ def line(
       >>> from optax_ia import landscape
       >>> def loss_fn(w, batch):
       ...     return jnp.mean((batch * w - 2 * batch) ** 2)
-      >>> batches = [jnp.array([1.0, 1.0]), jnp.array([2.0])]
+      >>> batches = iter([jnp.array([1.0, 1.0]), jnp.array([2.0])])
       >>> found = landscape.line(
       ...     loss_fn, jnp.array(0.0), jnp.array(1.0), batches, coordinates=[0, 1, 2, 3]
       ... )

@@ -144,11 +144,13 @@ def checked(
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             bound = _bind(signature, name, args, kwargs)
+            absent = [a for a in kinds if bound.arguments[a] is REQUIRED]
             for argument, kind in kinds.items():
-                value = bound.arguments[argument]
-                if value is REQUIRED:
-                    raise TypeError(is_required(name, argument))
-                bound.arguments[argument] = kind(argument, value)  # pyright: ignore
+                if argument not in absent:
+                    value = bound.arguments[argument]
+                    bound.arguments[argument] = kind(argument, value)  # pyright: ignore
+            if absent:
+                raise TypeError(is_required(name, absent[0]))
             made = function(*bound.args, **bound.kwargs)
             if isinstance(made, optax.GradientTransformation):
                 return uniform(made, name, complex_params)  # pyright: ignore

@@ -230,7 +230,7 @@ def test_command(tmp_path, capsys):
         "config.json",
         "end_points.csv",
         "gadam_auto.png",
-        "sam.png",
+        "sam_sgd.png",
         "swats.png",
         "trajectories.html",
     ]

@@ -115,7 +115,9 @@ def test_adamw():
 
 def test_asgd():
     """The average of plain SGD's iterates, of which the run itself knows nothing."""
-    tx = optax_ia.get_optimizer("asgd", learning_rate=0.1, start=4, dtype=jnp.float64)
+    tx = optax_ia.get_optimizer(
+        "asgd", learning_rate=0.1, start=4, accumulator_dtype=jnp.float64
+    )
     iterates, params, state = library_run(tx)
     expected = reference_run(adaptive.sgd, constant(0.1), STEPS)
     assert_close(iterates, expected)

@@ -216,6 +216,13 @@ def scale_by_kfac(
 
     def update_fn(updates, state, params=None, *, kfac_factors: Any = None, **extra):
         del params, extra
+        if kfac_factors is None:
+            raise ValueError(
+                "kfac needs kfac_factors: call update(grads, state, params, "
+                "kfac_factors=kfac_factors) with what "
+                "optax_ia.flax.kfac_value_and_grad(model) captures, or let "
+                "optax_ia.flax.build_train_step make the call."
+            )
         checks.check_extra_args("kfac", kfac_factors=kfac_factors)
         found, arrays, hidden = described(updates)
         count, delta = state.kfac_count, jnp.asarray(damping)

@@ -41,7 +41,7 @@ class Phase:
     """
 
     name: str = ""
-    idle: int = 0
+    idle: float = 0
     averaging: bool = False
     given: Mapping[str, int] = _nothing()
 
@@ -100,17 +100,18 @@ def _phases_of(record: registry.OptimizerRecord) -> tuple[Phase, ...]:
     """The kinds of steps that an entry's arguments imply."""
     takes = inspect.signature(record.factory).parameters
     period = next((name for name in ("sync_period", "k") if name in takes), None)
-    averages = int(record.averages)
+    # an average has two trees; collecting writes one and reads the other
+    averages = 2 if record.averages else 0
     if period:
         phases = (
             Phase(_FAST, idle=1 + averages, given={period: _NEVER}),
             Phase(_SYNC, idle=averages, given={period: 1}),
         )
         if averages:
-            phases += (Phase(_ON, idle=1, averaging=True, given={period: _NEVER}),)
+            phases += (Phase(_ON, idle=1.5, averaging=True, given={period: _NEVER}),)
         return phases
     if averages:
-        return Phase(_OFF, idle=1), Phase(_ON, averaging=True)
+        return Phase(_OFF, idle=2), Phase(_ON, idle=0.5, averaging=True)
     if "switch_at" in takes:
         return (
             Phase(_ADAPTIVE, idle=1, given={"switch_at": _NEVER}),
@@ -133,12 +134,14 @@ def _from_record(record: registry.OptimizerRecord) -> Entry:
     """Times an entry of the registry in the phases that its arguments imply."""
     takes = inspect.signature(record.factory).parameters
     fixed = {"start": None} if record.averages and "start" in takes else {}
-    if "sync_period" in takes:
+    if record.name in _BARS:
+        bars = _BARS[record.name]
+    elif "sync_period" in takes:
         bars = {_FAST: 1.10} | ({_ON: 1.35} if record.averages else {})
     elif record.averages:
         bars = {_OFF: 1.07, _ON: 1.35}
     else:
-        bars = _BARS.get(record.name, {})
+        bars = {}
     return Entry(
         record.name,
         functools.partial(record.make, **fixed),

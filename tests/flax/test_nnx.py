@@ -159,7 +159,7 @@ def test_before_the_start_the_model_itself_is_evaluated():
 
 def test_an_optimiser_without_average_says_so():
     model, optimizer, _ = trained(optax.adam(1e-2), 1)
-    with pytest.raises(ValueError, match="exactly one"):
+    with pytest.raises(ValueError, match="holds no average"):
         averaged_model(model, optimizer)
 
 

@@ -93,7 +93,7 @@ def test_the_note_says_what_the_record_holds():
         ("train --accumulate=0", "--accumulate must be at least 1, got 0"),
         ("train --label-smoothing=1", "--label-smoothing must be at least 0 and below"),
         ("compare --seeds 0 0", "--seeds must differ"),
-        ("compare --accumulate=2 --optimizers sgd svrg", "must be 1 for svrg"),
+        ("compare --accumulate=2 --optimizers sgd svrg_sgd", "must be 1 for svrg_sgd"),
     ],
 )
 def test_wrong_arguments_are_one_line(tmp_path, capsys, command, message):

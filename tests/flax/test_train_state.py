@@ -120,7 +120,7 @@ def test_averaged_variables_leave_the_state_alone():
 
 def test_an_optimiser_without_average_says_so():
     state = make_state(optax.adam(1e-2))
-    with pytest.raises(ValueError, match="exactly one"):
+    with pytest.raises(ValueError, match="holds no average"):
         state.averaged_variables()
 
 

@@ -83,6 +83,8 @@ def _overrides(config: LanguageRun, steps_per_epoch: int) -> dict[str, Any]:
         if "damping" not in arguments:
             raise ExperimentError(f"{name} has no damping; leave it out")
         overrides["damping"] = config.damping
+    if needs_start(name):
+        overrides["start"] = None  # the loop starts the average at an epoch
     return overrides
 
 

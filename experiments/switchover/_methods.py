@@ -116,11 +116,13 @@ def build(
     """
     boundaries = [steps_of(drop, config, steps_per_epoch) for drop in config.drops]
     schedule = optax_ia.step_schedule(method.learning_rate, boundaries)
+    # The study follows the printed criterion, which its figures are about.
+    printed = {"monitor": "gamma"} if method.entry == "swats" else {}
     return optax_ia.get_optimizer(
         method.entry,
         learning_rate=schedule,
         weight_decay=config.weight_decay,
-        **dict(method.arguments),
+        **{**printed, **dict(method.arguments)},
     )
 
 

@@ -10,6 +10,7 @@ from optax_ia._src.arguments import Number, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.paths import path_string
 from optax_ia._src.scalars import bare_scalar, default_float, increment
+from optax_ia._src.wrapping import with_extra_args
 from optax_ia.adaptive._switch_inner import (
     recorded_rates,
     refuse_schedule,
@@ -189,7 +190,7 @@ def switch_to_sgd(
       Keskar, Socher, `Improving Generalization Performance by Switching from Adam to
       SGD <https://arxiv.org/abs/1712.07628>`_, 2017, Algorithm 1 and section 4.
     """
-    inner = optax.with_extra_args_support(inner)
+    inner = with_extra_args(inner)
     if monitor is None and callable(learning_rate):
         monitor = "relative"
     criterion = SwitchCriterion(b2, tol, rtol, monitor, switch_at, sgd_learning_rate)

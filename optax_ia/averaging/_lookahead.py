@@ -10,6 +10,7 @@ from optax_ia._src import checks
 from optax_ia._src.arguments import Optimizer, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import increment
+from optax_ia._src.wrapping import with_extra_args
 from optax_ia.averaging._collect import NEVER
 
 
@@ -98,7 +99,7 @@ def lookahead(
       Zhang, Lucas, Hinton, Ba, `Lookahead Optimizer: k steps forward, 1 step back
       <https://arxiv.org/abs/1907.08610>`_, 2019, Algorithm 1.
     """
-    inner = optax.with_extra_args_support(inner)
+    inner = with_extra_args(inner)
 
     def init_fn(params):
         return LookaheadState(

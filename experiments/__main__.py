@@ -22,6 +22,7 @@ COMMANDS = {
     "benchmarks": "time one update of every optimiser against its peers",
     "datasets": "list the data sets: size, whether ready here, how to get them",
     "prepare": "download a data set and write it for reading, without TensorFlow",
+    "average_checkpoints": "write the mean of the arrays in several checkpoint files",
     "methods": "print the table of methods",
     "models": "print the table of networks, with sizes and costs",
     "theory": "noise of iterates and averages on the noisy quadratic of P0, theorem 1",

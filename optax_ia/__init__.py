@@ -39,6 +39,7 @@ from optax_ia.averaging import Trigger as Trigger
 from optax_ia.averaging import WindowAverageState as WindowAverageState
 from optax_ia.averaging import asgd as asgd
 from optax_ia.averaging import auto_average as auto_average
+from optax_ia.averaging import average_checkpoints as average_checkpoints
 from optax_ia.averaging import averaged_params as averaged_params
 from optax_ia.averaging import ema_average as ema_average
 from optax_ia.averaging import gadam as gadam

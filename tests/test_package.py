@@ -176,10 +176,12 @@ def test_the_public_names():
     names = [
         "OptimizerRecord",
         "IterateAverageState",
+        "WindowAverageState",
         "LookaheadState",
         "ScaleByPadamState",
         "Trigger",
         "auto_average",
+        "average_checkpoints",
         "averaged_params",
         "averaging_schedule",
         "centralize",
@@ -211,6 +213,11 @@ def test_the_public_names():
         "step_schedule",
         "swa",
         "tail_average",
+        "window_average",
+        "with_auto_average",
+        "with_average",
+        "with_ema_average",
+        "with_window_average",
     ]
     assert set(names) <= set(vars(optax_ia))
 

@@ -8,6 +8,7 @@ from optax_ia.averaging._auto import record_metric as record_metric
 from optax_ia.averaging._auto import should_stop as should_stop
 from optax_ia.averaging._average import ema_average as ema_average
 from optax_ia.averaging._average import tail_average as tail_average
+from optax_ia.averaging._checkpoints import average_checkpoints as average_checkpoints
 from optax_ia.averaging._gadam import gadam as gadam
 from optax_ia.averaging._gadam import gadamx as gadamx
 from optax_ia.averaging._gadam_auto import gadam_auto as gadam_auto

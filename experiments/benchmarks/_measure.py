@@ -218,7 +218,7 @@ class Run:
         The gradients once, the parameters and what it uses of the state twice, the
         point of a second gradient once.
         """
-        idle = self.phase.idle * tree_bytes(grads)
+        idle = round(self.phase.idle * tree_bytes(grads))
         used = tree_bytes(self._params) + tree_bytes(self._state) - idle
         return tree_bytes(grads) + 2 * used + tree_bytes((self._second, self._where))
 

@@ -43,8 +43,8 @@ def _(state: LanczosNewtonState) -> dict[str, jax.Array]:
     seed=Integer(minimum=0),
 )
 def lanczos_newton(
-    learning_rate: optax.ScalarOrSchedule = 0.01,
-    damping: jax.typing.ArrayLike = 1e-3,
+    learning_rate: optax.ScalarOrSchedule = 0.1,
+    damping: jax.typing.ArrayLike = 1.0,
     num_steps: int = 50,
     *,
     sharp_scale: jax.typing.ArrayLike = 1.0,
@@ -69,8 +69,11 @@ def lanczos_newton(
     sharp directions and leaves the flat ones.
 
     Args:
-      learning_rate: :math:`\alpha`, a number or a schedule.
-      damping: :math:`\delta` > 0; should exceed what is negative of the spectrum.
+      learning_rate: :math:`\alpha`, a number or a schedule. Flat directions move at
+        the rate :math:`\alpha/\delta`: scale it with the damping.
+      damping: :math:`\delta` > 0. It must exceed the most negative eigenvalue in size,
+        or the step along it explodes: 0.1 to 1 for small networks, which is why the
+        default is large. Read ``smallest_eigenvalue`` from :func:`diagnostics`.
       num_steps: k >= 1 products each update; cut to the number of parameters. Static.
       sharp_scale: :math:`\eta` > 0.
       seed: of the random vectors, one for each update.

@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sklearn.datasets import load_digits
 
 import optax_ia
 import optax_ia.flax
 
 RNG = np.random.default_rng(0)
 DIMENSION = 12
+SIZES = ((64, 16), (16, 10))
 BASIS, _ = np.linalg.qr(RNG.normal(size=(DIMENSION, DIMENSION)))
 GRADIENT = {"a": RNG.normal(size=(2, 3)), "b": RNG.normal(size=(6,))}
 
@@ -118,3 +120,38 @@ def test_a_missing_product_is_named():
     with pytest.raises(ValueError, match=r"needs matvec: call update\(.*matvec=matvec"):
         tx.update(w, tx.init(w), w)
     assert isinstance(tx, optax.GradientTransformationExtraArgs)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_defaults_train_a_perceptron(seed):
+    """Its Hessian has negative eigenvalues, which a small damping would invert."""
+    images, labels = load_digits(return_X_y=True)
+    batch = jnp.asarray(images[:200] / 16), jnp.asarray(labels[:200])
+    keys = jax.random.split(jax.random.key(seed))
+    params = [
+        jax.random.normal(k, s) / s[0] ** 0.5 for k, s in zip(keys, SIZES, strict=True)
+    ]
+
+    def loss(params):
+        outputs = jnp.tanh(batch[0] @ params[0]) @ params[1]
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, batch[1]).mean()
+
+    def train(**arguments):
+        tx = optax_ia.lanczos_newton(num_steps=8, **arguments)
+
+        def step(carry, _):
+            params, state = carry
+            grads = jax.grad(loss)(params)
+            updates, state = tx.update(
+                grads,
+                state,
+                matvec=lambda v: jax.jvp(jax.grad(loss), (params,), (v,))[1],
+            )
+            return (optax.apply_updates(params, updates), state), None
+
+        run = jax.jit(lambda c: jax.lax.scan(step, c, length=100)[0])
+        return float(loss(run((params, tx.init(params)))[0]))
+
+    first = float(loss(params))
+    assert train() < first / 2
+    assert not train(learning_rate=0.01, damping=1e-3) < first  # the earlier defaults

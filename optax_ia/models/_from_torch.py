@@ -1,17 +1,24 @@
-"""Variables of a model from the weights of its PyTorch original."""
+"""Convert PyTorch weights to the variables of the model of the same name."""
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from optax_ia.models._densenet import DenseNet
 from optax_ia.models._from_torch_awd import awd_from_torch
 from optax_ia.models._from_torch_roberta import roberta_from_torch
+from optax_ia.models._inception import InceptionV3
 from optax_ia.models._torch_layouts import LAYOUTS
-from optax_ia.models._torch_weights import as_array
+from optax_ia.models._torch_weights import (
+    as_array,
+    as_float32,
+    first_five,
+    named_arrays,
+)
 from optax_ia.models._vgg import VGG
 from optax_ia.models._zoo import (
     abstract_variables,
@@ -27,7 +34,9 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-_COUNTER = ".num_batches_tracked"
+_COUNTER = "num_batches_tracked"
+_OLD_DENSE_LAYER = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
+"""Names of DenseNet's published weights: ``norm.1`` for today's ``norm1``."""
 
 _LANGUAGE: dict[str, Callable[..., dict[str, Any]]] = {
     "awd_*": awd_from_torch,
@@ -97,14 +106,17 @@ def torch_leaves(name: str, **kwargs: Any) -> list[Leaf]:
     return leaves
 
 
-def _listed(what: str, names: Iterable[str]) -> list[str]:
-    names = sorted(names)
-    return [f"{what}: {', '.join(names)}"] if names else []
+def _weights(source: Any, model: nn.Module, wanted: set[str]) -> dict[str, Any]:
+    """The weights under torchvision's names of today, without those never used."""
+    given = named_arrays(source, wanted)
+    if isinstance(model, DenseNet):
+        given = {_OLD_DENSE_LAYER.sub(r"\1\2", name): x for name, x in given.items()}
+    if isinstance(model, InceptionV3) and not model.aux:
+        given = {k: x for k, x in given.items() if not k.startswith("AuxLogits.")}
+    return {k: x for k, x in given.items() if not k.endswith(_COUNTER)}
 
 
-def from_torch(
-    name: str, state_dict: Mapping[str, Any], **kwargs: Any
-) -> dict[str, Any]:
+def from_torch(name: str, state_dict: Any, **kwargs: Any) -> dict[str, Any]:
     """Variables of a model from PyTorch weights; PyTorch itself is not needed.
 
     Takes the state dicts of torchvision's VGG, ResNet, ResNeXt, DenseNet, MobileNetV2,
@@ -116,19 +128,24 @@ def from_torch(
 
     Args:
       name: one of :func:`list_models`, in its ImageNet form.
-      state_dict: what ``state_dict()`` returns: names to PyTorch tensors, NumPy arrays
-        or anything that NumPy reads.
+      state_dict: a mapping from names to PyTorch tensors, NumPy arrays or anything
+        that NumPy reads; a module, whose ``state_dict()`` is called; or a checkpoint
+        with the mapping under "state_dict", "model_state_dict" or "model". A prefix
+        common to all names, such as ``module.`` or ``_orig_mod.``, is removed.
+        DenseNet's names before torchvision 0.2 are renamed.
       **kwargs: attributes of the module, as for :func:`create_model`, such as the
         ``num_classes`` of a fine-tuned network, or ``aux=False`` for an Inception
-        without auxiliary head.
+        without auxiliary head, which ignores the weights of the head.
 
     Returns:
-      ``{"params": ..., "batch_stats": ...}`` in float32, without the latter where there
-      is no batch normalisation.
+      ``{"params": ..., "batch_stats": ...}``, copied to float32, without the latter
+      where there is no batch normalisation.
 
     Raises:
       ValueError: if there is no layout for the model, or names are missing or
-        unexpected or arrays have other shapes; the message lists them all.
+        unexpected or arrays have other shapes; the message gives the first five of
+        each and their number.
+      TypeError: if ``state_dict`` is neither a mapping nor a module.
 
     Example:
       >>> from optax_ia import models
@@ -149,21 +166,26 @@ def from_torch(
         raise ValueError(f"no PyTorch layout for {name!r}; there is one for: {known}")
     leaves = torch_leaves(name, **kwargs)
     expected = {leaf.name for leaf in leaves}
-    given = {key for key in state_dict if not key.endswith(_COUNTER)}
+    weights = _weights(state_dict, create_model(name, **kwargs), expected)
+    given = set(weights)
     wrong = []
     variables = {}
     for leaf in leaves:
         if leaf.name not in given:
             continue
-        value = as_array(state_dict[leaf.name])
+        value = as_array(weights[leaf.name])
         if value.shape != leaf.shape:
             wrong.append(f"{leaf.name} is {value.shape}, not {leaf.shape}")
             continue
-        variables[leaf.path] = jnp.asarray(leaf.convert(value), jnp.float32)
+        variables[leaf.path] = as_float32(leaf.convert(value))
     problems = [
-        *_listed("missing", expected - given),
-        *_listed("unexpected", given - expected),
-        *_listed("of another shape", wrong),
+        f"{what}: {first_five(names)}"
+        for what, names in (
+            ("missing", expected - given),
+            ("unexpected", given - expected),
+            ("of another shape", wrong),
+        )
+        if names
     ]
     if problems:
         raise ValueError(f"the state dict does not fit {name}; {'; '.join(problems)}")

@@ -5,7 +5,7 @@ from typing import Any
 
 from optax_ia.models._awd_qrnn import AWDQRNN
 from optax_ia.models._regularised import RegularisedLanguageModel
-from optax_ia.models._torch_weights import Weight, converted
+from optax_ia.models._torch_weights import Weight, converted, named_arrays
 
 
 def _plain_names(state_dict: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,9 +40,7 @@ def _weights(model: RegularisedLanguageModel) -> Iterator[Weight]:
         yield Weight("decoder.bias", ("decoder", "bias"))
 
 
-def awd_from_torch(
-    model: RegularisedLanguageModel, state_dict: Mapping[str, Any]
-) -> dict[str, Any]:
+def awd_from_torch(model: RegularisedLanguageModel, state_dict: Any) -> dict[str, Any]:
     """The parameters of an AWD-LSTM or AWD-QRNN from its authors' code.
 
     That is ``salesforce/awd-lstm-lm``, where each layer (``rnns.0``, ``rnns.1`` and so
@@ -50,15 +48,16 @@ def awd_from_torch(
 
     Args:
       model: the network that the parameters are for; its sizes must be theirs.
-      state_dict: name to PyTorch tensor, NumPy array or anything that NumPy reads.
+      state_dict: of the authors' model, as for :func:`from_torch`.
 
     Returns:
       The tree for ``model.apply({"params": ...}, tokens)``, in float32.
 
     Raises:
-      ValueError: if names are missing or unexpected, or shapes differ, of which it
-        lists all, or if the decoder's matrix is not that of the embedding where they
-        are tied.
+      ValueError: if names are missing or unexpected, if shapes differ, or if the
+        decoder's matrix differs from the embedding to which it is tied.
     """
     tied = {"decoder.weight": "encoder.weight"} if model.tied else {}
-    return converted(model, _weights(model), _plain_names(state_dict), tied)
+    weights = list(_weights(model))
+    given = named_arrays(state_dict, [weight.name for weight in weights])
+    return converted(model, weights, _plain_names(given), tied)

@@ -1,11 +1,11 @@
 """Hugging Face's RoBERTa weights as parameters of ours."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from optax_ia.models._roberta import RobertaForMaskedLM
-from optax_ia.models._torch_weights import Weight, converted
+from optax_ia.models._torch_weights import Weight, converted, named_arrays
 
 _EMBEDDINGS = {
     "roberta.embeddings.word_embeddings": ("embeddings", "word"),
@@ -56,26 +56,25 @@ def _weights(layers: int) -> Iterator[Weight]:
     yield Weight("lm_head.bias", ("decoder_bias",))
 
 
-def roberta_from_torch(
-    model: RobertaForMaskedLM, state_dict: Mapping[str, Any]
-) -> dict[str, Any]:
+def roberta_from_torch(model: RobertaForMaskedLM, state_dict: Any) -> dict[str, Any]:
     """The parameters of a RoBERTa from the weights of Hugging Face's.
 
     Args:
       model: the network that the parameters are for; its sizes must be theirs.
-      state_dict: of a ``RobertaForMaskedLM``: name to PyTorch tensor, NumPy array or
-        anything that NumPy reads. The names of shared weights may be there or not.
+      state_dict: of a ``RobertaForMaskedLM``, as for :func:`from_torch`. The names of
+        shared weights are optional.
 
     Returns:
       The tree for ``model.apply({"params": ...}, tokens)``, in float32.
 
     Raises:
-      ValueError: if names are missing or unexpected, which it lists, if shapes differ,
-        or if the decoder's matrix is not that of the embedding.
+      ValueError: if names are missing or unexpected, if shapes differ, or if the
+        decoder's matrix differs from the embedding to which it is tied.
     """
+    weights = list(_weights(model.num_layers))
     state_dict = {
         name: value
-        for name, value in state_dict.items()
+        for name, value in named_arrays(state_dict, [w.name for w in weights]).items()
         if not _BUFFERS.fullmatch(name)
     }
-    return converted(model, _weights(model.num_layers), state_dict, _TIED)
+    return converted(model, weights, state_dict, _TIED)

@@ -1,7 +1,7 @@
-"""PyTorch's weights as parameter trees, for models of tokens."""
+"""Read PyTorch weights, and convert those of language models to parameters."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -35,14 +35,75 @@ class Weight(NamedTuple):
         return math.prod(shape[self.inputs :]), math.prod(shape[: self.inputs])
 
 
+_CONTAINERS = ("state_dict", "model_state_dict", "model")
+"""Keys under which checkpoints keep the state dict, beside epoch and optimizer."""
+
+_NOT_WEIGHTS = ("n_averaged",)
+"""Buffers of wrappers, such as the counter of PyTorch's ``AveragedModel``."""
+
+
+def _state_dict(source: Any) -> dict[str, Any]:
+    """The names and arrays of a module, a state dict or a checkpoint around one."""
+    if not isinstance(source, Mapping):
+        state_dict = getattr(source, "state_dict", None)
+        if not callable(state_dict):
+            raise TypeError(
+                "state_dict must be a mapping from names to arrays or an object with "
+                f"a state_dict() method, got {type(source).__name__}; for a file, "
+                "pass the result of torch.load(path)."
+            )
+        return _state_dict(state_dict())
+    for key in _CONTAINERS:
+        inner = source.get(key)
+        if isinstance(inner, Mapping) or callable(getattr(inner, "state_dict", None)):
+            return _state_dict(inner)
+    return {str(name): value for name, value in source.items()}
+
+
+def named_arrays(source: Any, wanted: Collection[str]) -> dict[str, Any]:
+    """The state dict in ``source``, without a prefix that all its names share.
+
+    Data parallelism, ``torch.compile`` and Lightning put ``module.``, ``_orig_mod.``
+    and ``model.`` before every name, also one after the other.
+
+    Args:
+      source: a state dict, a checkpoint that contains one, or a module.
+      wanted: names that the model has. A prefix is removed only if a wanted name is
+        left, so that error messages show the names as they are in the file.
+    """
+    given = _state_dict(source)
+    for name in _NOT_WEIGHTS:
+        given.pop(name, None)
+    stripped = given
+    while stripped and not any(name in wanted for name in stripped):
+        prefixes = {name.partition(".")[0] for name in stripped}
+        if len(prefixes) > 1 or not all("." in name for name in stripped):
+            return given
+        stripped = {name.partition(".")[2]: x for name, x in stripped.items()}
+    return stripped
+
+
 def as_array(value: Any) -> np.ndarray:
     """An array on the host; of a PyTorch parameter, without its graph."""
     detach: Callable[[], Any] | None = getattr(value, "detach", None)
     if detach is not None:
         value = detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # which NumPy does not know
+        # NumPy has neither bfloat16 nor the 8-bit floats.
+        if str(value.dtype).startswith(("torch.bfloat16", "torch.float8")):
             value = value.float()
     return np.asarray(value)
+
+
+def as_float32(value: np.ndarray) -> jax.Array:
+    """A copy in float32: JAX may share the memory of a NumPy array on the CPU."""
+    return jnp.asarray(np.array(value, np.float32, order="C"))
+
+
+def first_five(items: Iterable[str]) -> str:
+    """The first five items in order, and how many more there are."""
+    items = sorted(items)
+    more = f" and {len(items) - 5:,} more" if len(items) > 5 else ""
+    return ", ".join(items[:5]) + more
 
 
 def params_shapes(model: nn.Module) -> dict[tuple[str, ...], Any]:
@@ -74,8 +135,8 @@ def converted(
       The tree, in float32.
 
     Raises:
-      ValueError: if names are missing or unexpected, or shapes differ, of which it
-        lists all, or if a second name holds something else.
+      ValueError: if names are missing or unexpected, or shapes differ, with the first
+        five and their number, or if a second name holds something else.
     """
     weights = list(weights)
     given, wanted = set(state_dict), {weight.name for weight in weights}
@@ -85,7 +146,7 @@ def converted(
         ("unexpected in", given - wanted - set(tied)),
     ):
         if names:
-            problems.append(f"{what} the state_dict: {', '.join(sorted(names))}")
+            problems.append(f"{what} the state_dict: {first_five(names)}")
     if problems:
         raise ValueError(f"{'; '.join(problems)}.")
     for second, first in tied.items():
@@ -103,7 +164,7 @@ def converted(
             wrong.append(f"{weight.name} is {value.shape} and should be {expected}")
             continue
         value = value if weight.inputs is None else value.T
-        params[weight.path] = jnp.asarray(value.reshape(shape), jnp.float32)
+        params[weight.path] = as_float32(value.reshape(shape))
     if wrong:
-        raise ValueError(f"shapes differ from the model's: {'; '.join(wrong)}.")
+        raise ValueError(f"shapes differ from the model's: {first_five(wrong)}.")
     return traverse_util.unflatten_dict(params)

@@ -1,6 +1,7 @@
 """PyTorch's names, shapes and layouts; no PyTorch is needed."""
 
 import hashlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,12 @@ import pytest
 
 from optax_ia import models
 from optax_ia.models._from_torch import torch_leaves
+from optax_ia.models._from_torch_awd import _weights as awd_weights
+from optax_ia.models._from_torch_roberta import _weights as roberta_weights
+from optax_ia.models._regularised import RegularisedLanguageModel
+from optax_ia.models._roberta import RobertaForMaskedLM
 from optax_ia.models._torch_layouts import LAYOUTS
+from optax_ia.models._torch_weights import params_shapes
 from tests.models.test_layers import convolved
 
 # Number of arrays in the state dict of torchvision 0.28's model, without
@@ -115,14 +121,125 @@ def test_a_small_vgg_computes_what_pytorch_s_would(name):
     np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-5 * np.abs(wanted).max())
 
 
-def test_anything_like_a_tensor_will_do():
+def test_variables_are_copies():
+    state = small_state(batch_norm=True)
+    variables = models.from_torch("vgg11_bn", state, **SMALL)
+    before = jax.tree.map(lambda x: np.array(x, copy=True), variables)
+    for value in state.values():
+        value[...] = 7
+    jax.tree.map(np.testing.assert_array_equal, variables, before)
+
+
+class Module:
+    """Has the one method of a PyTorch module that is used."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def state_dict(self):
+        return self.state
+
+
+def prefixed(*prefixes):
+    return lambda state: {"".join(prefixes) + name: x for name, x in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Module,
+        prefixed("module."),
+        prefixed("_orig_mod."),
+        prefixed("model."),
+        prefixed("module.", "_orig_mod."),
+        prefixed("_orig_mod.", "model.", "net."),
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model_state_dict": prefixed("module.")(state), "epoch": 3},
+        lambda state: {"optimizer": {"state": {}}, "model": state},
+        lambda state: {"model": Module(state)},
+        lambda state: {"state_dict": {"model": prefixed("model.")(state)}},
+        lambda state: {"n_averaged": np.array(3)} | prefixed("module.")(state),
+    ],
+)
+@pytest.mark.parametrize("name", ["vgg11_bn", "roberta_tiny", "awd_lstm_tiny"])
+def test_prefixes_and_containers(name, wrap):
+    options, state = model_state(name)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        models.from_torch(name, wrap(state), **options),
+        models.from_torch(name, state, **options),
+    )
+
+
+def model_state(name):
+    """Options and weights of a small model."""
+    if name == "vgg11_bn":
+        return SMALL, small_state(batch_norm=True)
+    model = models.create_model(name)
+    if isinstance(model, RobertaForMaskedLM):
+        weights = roberta_weights(model.num_layers)
+    else:
+        assert isinstance(model, RegularisedLanguageModel)
+        weights = awd_weights(model)
+    rng, shapes = np.random.default_rng(0), params_shapes(model)
+    return {}, {
+        weight.name: rng.normal(size=weight.their_shape(shapes[weight.path].shape))
+        for weight in weights
+    }
+
+
+def numbered(name, **kwargs):
+    """Weights that fit a model, each array filled with a number of its own."""
+    return {
+        leaf.name: np.full(leaf.shape, index, np.float32)
+        for index, leaf in enumerate(torch_leaves(name, **kwargs))
+    }
+
+
+def test_densenets_old_names():
+    options = {"blocks": (2, 1), "growth": 4}
+    state = numbered("densenet121", **options)
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name): value
+        for name, value in state.items()
+    }
+    assert "features.denseblock1.denselayer2.norm.1.running_mean" in old
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        models.from_torch("densenet121", old, **options),
+        models.from_torch("densenet121", state, **options),
+    )
+
+
+def test_inception_without_its_auxiliary_head():
+    options = {"width": 1 / 16, "num_classes": 3}
+    state = numbered("inception_v3", **options)
+    with_head = models.from_torch("inception_v3", state, **options)
+    without = models.from_torch("inception_v3", state, aux=False, **options)
+    assert "aux" not in without["params"]
+    for collection in with_head:
+        del with_head[collection]["aux"]
+    jax.tree.map(np.testing.assert_array_equal, without, with_head)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn"])
+def test_short_floats_are_exact(dtype):
+    state = small_state(batch_norm=False)
+    short = {name: value.astype(jnp.dtype(dtype)) for name, value in state.items()}
+    wide = {name: value.astype(np.float32) for name, value in short.items()}
+    got = models.from_torch("vgg11", short, **SMALL)
+    wanted = models.from_torch("vgg11", wide, **SMALL)
+    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+    assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("dtype", ["torch.bfloat16", "torch.float8_e5m2"])
+def test_anything_like_a_tensor_will_do(dtype):
     """A tensor on a device, with a graph, of a type that NumPy does not know."""
 
     class Tensor:
-        dtype = "torch.bfloat16"
-
         def __init__(self, array, where="device"):
-            self.array, self.where = array, where
+            self.array, self.where, self.dtype = array, where, dtype
 
         def detach(self):
             return Tensor(self.array, "detached")
@@ -144,7 +261,7 @@ def test_anything_like_a_tensor_will_do():
     )
 
 
-def test_misfits_are_all_listed():
+def test_misfits_are_listed():
     state = small_state(batch_norm=False)
     del state["features.0.bias"], state["classifier.3.weight"]
     state["features.9.weight"] = state["fc.bias"] = np.zeros(1)
@@ -156,6 +273,20 @@ def test_misfits_are_all_listed():
         "unexpected: fc.bias, features.9.weight",
         "of another shape: classifier.0.bias is (4,), not (5,)",
     ]
+
+
+@pytest.mark.parametrize("name", ["resnet101", "roberta_base", "awd_lstm_tiny"])
+def test_messages_are_short(name):
+    with pytest.raises(ValueError, match="missing.* more") as caught:
+        models.from_torch(name, {f"extra.odd.{i}": 0 for i in range(1234)})
+    assert "extra.odd.0, " in str(caught.value)
+    assert "and 1,229 more" in str(caught.value)
+    assert len(str(caught.value)) < 800
+
+
+def test_neither_a_mapping_nor_a_module():
+    with pytest.raises(TypeError, match=r"mapping.*got str; .*torch\.load"):
+        models.from_torch("resnet18", "resnet18.pth")
 
 
 def test_models_without_a_layout():

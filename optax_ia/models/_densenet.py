@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
+from optax_ia.models._sizes import takes_images
 
 
 class DenseLayer(nn.Module):
@@ -79,6 +80,7 @@ class DenseNet(ImageNetwork):
     act: Activation = nn.relu
     dropout: float = 0.0
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

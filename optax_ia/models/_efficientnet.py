@@ -10,6 +10,7 @@ from optax_ia._src.checks import check_number
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork
 from optax_ia.models._mobilenet import InvertedResidual, divisible
+from optax_ia.models._sizes import takes_images
 
 
 class EfficientNet(ImageNetwork):
@@ -55,6 +56,7 @@ class EfficientNet(ImageNetwork):
         check_number("depth", self.depth, above=0)
         super().__post_init__()
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
+from optax_ia.models._sizes import takes_images
 
 
 class Mixed(NamedTuple):
@@ -211,6 +212,7 @@ class InceptionV3(ImageNetwork):
     act: Activation = nn.relu
     dropout: float = 0.5
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

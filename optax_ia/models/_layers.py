@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optax_ia._src.checks import check_choice, check_integer, check_number
+from optax_ia.models._sizes import TooSmall, check_map
 
 ModuleDef = Any
 Activation = Callable[[jax.Array], jax.Array]
@@ -196,19 +197,22 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Ar
     reduction and its scattered gradient. As there, the first of equal entries in a
     window takes the gradient, and NaN stays.
     """
+    check_map(x)
     if window == stride and padding == 0:
+        if min(x.shape[1:3]) < window:
+            raise TooSmall(f"a feature map of {x.shape} has no window of {window}.")
         height, width = (size // window * window for size in x.shape[1:3])
         places = itertools.product(range(window), repeat=2)
         entries = [x[:, i:height:window, j:width:window] for i, j in places]
         return functools.reduce(_first_maximum, entries)
     pads: Any = ((padding, padding), (padding, padding))
-    return nn.max_pool(x, (window, window), (stride, stride), pads)
+    return check_map(nn.max_pool(x, (window, window), (stride, stride), pads))
 
 
 def avg_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
     """Means over square windows; zeros that pad the image count."""
     pads: Any = ((padding, padding), (padding, padding))
-    return nn.avg_pool(x, (window, window), (stride, stride), pads)
+    return check_map(nn.avg_pool(x, (window, window), (stride, stride), pads))
 
 
 def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
@@ -217,6 +221,7 @@ def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
     Window ``i`` of an axis of length ``n`` reaches from ``floor(i n / size)`` to
     ``ceil((i + 1) n / size)``, so that a smaller image is repeated.
     """
+    check_map(x)
     for axis in (1, 2):
         length = x.shape[axis]
         if length == size:
@@ -233,7 +238,7 @@ def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
 
 def global_mean(x: jax.Array) -> jax.Array:
     """The mean of each channel."""
-    return x.mean((1, 2))
+    return check_map(x).mean((1, 2))
 
 
 def logits(x: jax.Array) -> jax.Array:

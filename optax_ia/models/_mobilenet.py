@@ -7,6 +7,7 @@ import jax
 
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
+from optax_ia.models._sizes import takes_images
 
 
 def divisible(value: float, by: int = 8) -> int:
@@ -101,6 +102,7 @@ class MobileNetV2(ImageNetwork):
     act: Activation = nn.relu6
     dropout: float = 0.0
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

@@ -9,6 +9,7 @@ from optax_ia._src.checks import check_choice
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
 from optax_ia.models._resnet import Shortcut
+from optax_ia.models._sizes import takes_images
 
 
 def branch(
@@ -100,6 +101,7 @@ class PreResNet(ImageNetwork):
         blocks_of_a_stage(self.depth, self.block)
         super().__post_init__()
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

@@ -11,6 +11,7 @@ from optax_ia._src.checks import check_number
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
 from optax_ia.models._preresnet import blocks_of_a_stage, branch
+from optax_ia.models._sizes import takes_images
 
 
 def pad_shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
@@ -81,6 +82,7 @@ class PyramidNet(ImageNetwork):
         blocks_of_a_stage(self.depth, self.block)
         super().__post_init__()
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

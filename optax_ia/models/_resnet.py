@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from optax_ia._src.checks import check_choice
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
+from optax_ia.models._sizes import takes_images
 
 
 class Shortcut(nn.Module):
@@ -165,6 +166,7 @@ class ResNet(ImageNetwork):
         check_choice("shortcut", self.shortcut, ("projection", "pad"))
         super().__post_init__()
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

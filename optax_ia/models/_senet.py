@@ -12,6 +12,7 @@ import jax
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork
 from optax_ia.models._resnet import BasicBlock, Bottleneck, ResNet
+from optax_ia.models._sizes import takes_images
 from optax_ia.models._wide_resnet import WideBlock
 
 
@@ -35,6 +36,7 @@ class SENet(ImageNetwork):
     reduction: int = 16
     act: Activation = nn.relu
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

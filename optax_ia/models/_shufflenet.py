@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
+from optax_ia.models._sizes import takes_images
 
 
 def shuffle(x: jax.Array) -> jax.Array:
@@ -78,6 +79,7 @@ class ShuffleNetV2(ImageNetwork):
     stem: str = "imagenet"
     act: Activation = nn.relu
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

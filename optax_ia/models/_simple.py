@@ -8,6 +8,7 @@ import jax
 from optax_ia._src.checks import check_number
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork
+from optax_ia.models._sizes import takes_images
 
 
 class MLP(ImageNetwork):
@@ -64,6 +65,7 @@ class LeNet(ImageNetwork):
     hidden: tuple[int, ...] = (120, 84)
     act: Activation = nn.relu
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

@@ -16,6 +16,7 @@ from optax_ia.models._layers import (
     max_pool,
     uniform_fan_in,
 )
+from optax_ia.models._sizes import takes_images
 
 
 class ConvBlock(nn.Module):
@@ -79,6 +80,7 @@ class VGG(ImageNetwork):
     dropout: float = 0.0
     drop_before: bool = False
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

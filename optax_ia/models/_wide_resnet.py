@@ -8,6 +8,7 @@ import jax
 from optax_ia._src.checks import check_integer
 from optax_ia.models import _layers
 from optax_ia.models._layers import Activation, ImageNetwork, ModuleDef
+from optax_ia.models._sizes import takes_images
 
 
 class WideBlock(nn.Module):
@@ -77,6 +78,7 @@ class WideResNet(ImageNetwork):
             raise ValueError(f"depth must be 6 n + 4, got {self.depth}.")
         super().__post_init__()
 
+    @takes_images
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
         """Returns logits ``(batch, num_classes)``.

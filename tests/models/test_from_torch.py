@@ -121,9 +121,20 @@ def test_a_small_vgg_computes_what_pytorch_s_would(name):
     np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=1e-5 * np.abs(wanted).max())
 
 
-def test_variables_are_copies():
-    state = small_state(batch_norm=True)
-    variables = models.from_torch("vgg11_bn", state, **SMALL)
+def aligned(x):
+    """A copy at an address that lets JAX share the memory on the CPU."""
+    buffer = np.empty(x.nbytes + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    copy = buffer[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "roberta_tiny", "awd_lstm_tiny"])
+def test_variables_are_copies(name):
+    options, state = model_state(name)
+    state = {key: aligned(value.astype(np.float32)) for key, value in state.items()}
+    variables = models.from_torch(name, state, **options)
     before = jax.tree.map(lambda x: np.array(x, copy=True), variables)
     for value in state.values():
         value[...] = 7

@@ -10,6 +10,11 @@ import optax_ia
 from tests.contract.cases import over_cases
 from tests.contract.problem import gradients, initial, signature
 
+FAST_PAIRS = (
+    (jnp.float32, jnp.bfloat16),
+    (jnp.bfloat16, jnp.float32),
+    (jnp.float64, jnp.float16),
+)
 DTYPES = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
 
 
@@ -21,7 +26,12 @@ def typed_signature(tree):
 @pytest.mark.parametrize(
     ("grad_dtype", "param_dtype"),
     [
-        pytest.param(g, p, id=f"{jnp.dtype(g).name}-{jnp.dtype(p).name}")
+        pytest.param(
+            g,
+            p,
+            id=f"{jnp.dtype(g).name}-{jnp.dtype(p).name}",
+            marks=[] if (g, p) in FAST_PAIRS else [pytest.mark.slow],
+        )
         for g in DTYPES
         for p in DTYPES
         if g != p

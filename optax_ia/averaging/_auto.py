@@ -9,7 +9,7 @@ import optax
 from optax_ia._src.arguments import Flag, Integer, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.scalars import bare_scalar, default_float
-from optax_ia._src.states import find_state, replace_state
+from optax_ia._src.states import find_states
 from optax_ia.averaging._average import tail_average
 from optax_ia.averaging._collect import start_next
 from optax_ia.averaging._iterate import IterateAverageState
@@ -23,7 +23,7 @@ from optax_ia.averaging._triggers import (
     sign_of,
 )
 
-_MAKERS = "auto_average, gadam_auto and nt_asgd"
+_MAKERS = "auto_average, with_auto_average, gadam_auto and nt_asgd"
 
 
 class AutoAverageState(NamedTuple):
@@ -160,8 +160,18 @@ def _advance(state: AutoAverageState, value: jax.typing.ArrayLike) -> AutoAverag
     )
 
 
+def _controllers(opt_state: optax.OptState) -> list[AutoAverageState]:
+    """The states that watch the metric; one for each group of parameters."""
+    found = find_states(opt_state, AutoAverageState)
+    if not found:
+        raise ValueError(
+            f"opt_state holds no AutoAverageState; it comes from {_MAKERS}."
+        )
+    return found
+
+
 def record_metric(opt_state: optax.OptState, value: jax.typing.ArrayLike) -> Any:
-    """Tells :func:`auto_average` the newest value of the validation metric.
+    """Tells every :func:`auto_average` the newest value of the validation metric.
 
     Args:
       opt_state: the state of an optimiser with :func:`auto_average`, as
@@ -173,7 +183,7 @@ def record_metric(opt_state: optax.OptState, value: jax.typing.ArrayLike) -> Any
       The new ``opt_state``, of the same structure.
 
     Raises:
-      ValueError: if ``opt_state`` holds no such state or several.
+      ValueError: if ``opt_state`` holds no such state.
 
     Example:
       >>> import jax.numpy as jnp, optax_ia
@@ -197,7 +207,12 @@ def record_metric(opt_state: optax.OptState, value: jax.typing.ArrayLike) -> Any
         leaves = jax.tree.leaves(changed._replace(average=None))
         return jax.tree.unflatten(treedef, leaves)._replace(average=changed.average)
 
-    return replace_state(opt_state, AutoAverageState, _MAKERS, change)
+    _controllers(opt_state)
+    return jax.tree.map(
+        lambda node: change(node) if isinstance(node, AutoAverageState) else node,
+        opt_state,
+        is_leaf=lambda node: isinstance(node, AutoAverageState),
+    )
 
 
 def should_stop(opt_state: optax.OptState) -> jax.Array:
@@ -208,15 +223,16 @@ def should_stop(opt_state: optax.OptState) -> jax.Array:
         wrapper.
 
     Returns:
-      A bool array of shape ().
+      A bool array of shape (); for several groups whether all have stopped improving.
 
     Raises:
-      ValueError: if ``opt_state`` holds no such state or several.
+      ValueError: if ``opt_state`` holds no such state.
 
     Example:
       >>> import jax.numpy as jnp, optax_ia
       >>> print(optax_ia.should_stop(optax_ia.gadam_auto().init(jnp.ones(1))))
       False
     """
-    state = find_state(opt_state, AutoAverageState, _MAKERS)
-    return bare_scalar(state.averaging_phase) == 2
+    states = _controllers(opt_state)
+    phases = jnp.stack([bare_scalar(state.averaging_phase) for state in states])
+    return jnp.all(phases == 2, axis=0)

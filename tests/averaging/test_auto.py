@@ -233,6 +233,26 @@ def test_states_without_a_trigger_are_refused(call):
         getattr(optax_ia, call)(state, *arguments)
 
 
+def test_one_metric_is_told_to_every_group():
+    tx = optax.partition(
+        {"a": optax_ia.gadam_auto(patience=1), "b": optax_ia.gadam_auto(patience=2)},
+        {"x": "a", "y": "b"},
+    )
+    params = {"x": jnp.ones(2), "y": jnp.ones(3)}
+    state, stops = tx.init(params), []
+    record = jax.jit(optax_ia.record_metric)
+    for _ in range(6):
+        _, state = tx.update(params, state, params)
+        state = record(state, 1.0)
+        stops.append(bool(optax_ia.should_stop(state)))
+    assert stops == [False, False, False, False, False, True]
+    found = optax_ia.diagnostics(state)
+    assert {k: int(found[k]) for k in found if "num_averaged" in k} == {
+        "num_averaged": 4,
+        "num_averaged/1": 3,
+    }
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

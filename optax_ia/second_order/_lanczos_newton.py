@@ -43,7 +43,7 @@ def _(state: LanczosNewtonState) -> dict[str, jax.Array]:
     seed=Integer(minimum=0),
 )
 def lanczos_newton(
-    learning_rate: optax.ScalarOrSchedule = 0.1,
+    learning_rate: optax.ScalarOrSchedule = 1.0,
     damping: jax.typing.ArrayLike = 1.0,
     num_steps: int = 50,
     *,

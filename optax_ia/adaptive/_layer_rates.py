@@ -12,6 +12,7 @@ from optax_ia._src import checks
 from optax_ia._src.arguments import Choice, Integer, Number, Unchecked, checked
 from optax_ia._src.diagnostics import read_diagnostics
 from optax_ia._src.paths import path_string
+from optax_ia._src.rare import rarely
 from optax_ia._src.scalars import bare_scalar, default_float, increment
 from optax_ia._src.states import replace_state
 from optax_ia.adaptive._layer_order import layers_followed
@@ -104,7 +105,7 @@ def _advanced(state: LayerRatesState, kernels: dict[str, jax.Array]) -> LayerRat
 # compiled once for all calls of an update that is not compiled itself
 @jax.jit
 def _advanced_if(due, state, kernels):
-    return jax.lax.cond(due, _advanced, lambda state, _: state, state, kernels)
+    return rarely(due, _advanced, state, kernels)
 
 
 @checked(

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from optax_ia._src.rare import rarely
+
 
 def _eigh_batched(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Eigenvalues and eigenvectors of one matrix; under ``vmap`` one batched call."""
@@ -101,18 +103,17 @@ def inverse_roots(
         eigh=_eigh_alone if alone else _eigh_batched,
     )
 
-    def batched(stacks: Any) -> Any:
+    def batched(last: Any, stacks: Any, scale: jax.Array, ridge: jax.Array) -> Any:
         each = jax.vmap(root, in_axes=(0, 0, None, None))
         return tuple(
-            each(matrices, last, scale, ridge)
-            for matrices, last in zip(statistics, stacks, strict=True)
+            each(*rows, scale, ridge) for rows in zip(stacks, last, strict=True)
         )
 
-    def in_turn(stacks: Any) -> Any:
+    def in_turn(last: Any, stacks: Any, scale: jax.Array, ridge: jax.Array) -> Any:
         def one(rows: Any) -> Any:
-            return tuple(root(matrix, last, scale, ridge) for matrix, last in rows)
+            return tuple(root(matrix, old, scale, ridge) for matrix, old in rows)
 
-        return jax.lax.map(one, tuple(zip(statistics, stacks, strict=True)))
+        return jax.lax.map(one, tuple(zip(stacks, last, strict=True)))
 
     every = in_turn if alone else batched
-    return jax.lax.cond(due, every, lambda stacks: stacks, previous)
+    return rarely(due, every, previous, statistics, scale, ridge)

@@ -112,16 +112,16 @@ def initial(
 
 def averaged(
     old: dict[str, KfacFactors],
-    batch: dict[str, KfacFactors],
     count: jax.Array,
+    batch: dict[str, KfacFactors],
     decay: jax.typing.ArrayLike,
 ) -> tuple[dict[str, KfacFactors], jax.Array]:
     """The factors with a batch taken in, unless one of its numbers is not finite.
 
     Args:
       old: the averages.
-      batch: the statistics of the batch, for some of the layers.
       count: how many batches were taken in.
+      batch: the statistics of the batch, for some of the layers.
       decay: of the averages.
 
     Returns:

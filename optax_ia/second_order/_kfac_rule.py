@@ -10,6 +10,7 @@ import optax
 from optax_ia._src import checks
 from optax_ia._src.arguments import Choice, Integer, Number, Unchecked, checked
 from optax_ia._src.diagnostics import read_diagnostics
+from optax_ia._src.rare import rarely
 from optax_ia._src.scalars import bare_scalar, default_float, increment
 from optax_ia._src.states import find_state
 from optax_ia.second_order import _kfac_estimate as estimate
@@ -229,26 +230,24 @@ def scale_by_kfac(
         factors, num_factors = state.factors, state.num_factors
         if kfac_factors:
             batch = matched_factors(kfac_factors, found, arrays, hidden)
-            factors, num_factors = jax.lax.cond(
+            factors, num_factors = rarely(
                 state.factors_due,
-                lambda old, new, n: estimate.averaged(old, new, n, decay),
-                lambda old, new, n: (old, n),
-                factors,
+                lambda old, new, decay: estimate.averaged(old[0], old[1], new, decay),
+                (factors, num_factors),
                 batch,
-                num_factors,
+                jnp.asarray(decay, default_float()),
             )
-        bases = jax.lax.cond(
-            count % every(inverse_every) == 0,
-            lambda factors, bases: {
+
+        def refreshed(bases, factors, delta):
+            return {
                 path: estimate.refreshed(
                     layer, factors[path], bases[path], damping_mode, delta
                 )
                 for path, layer in found.items()
-            },
-            lambda factors, bases: bases,
-            factors,
-            state.bases,
-        )
+            }
+
+        refresh = count % every(inverse_every) == 0
+        bases = rarely(refresh, refreshed, state.bases, factors, delta)
         scale = 1.0 if fallback == "gradient" else 1 / delta
         direction = {
             path: (g * jnp.asarray(scale, g.dtype)) for path, g in arrays.items()

@@ -1,6 +1,5 @@
 """Statistics, roots and preconditioned gradients of one stack of blocks."""
 
-import functools
 import math
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from optax_ia._src.rare import rarely
 from optax_ia._src.scalars import default_float
 from optax_ia.second_order import _grafting as grafts
 from optax_ia.second_order._inverse_root import inverse_roots
@@ -232,34 +232,43 @@ def advance(
     def write(stack: jax.Array, new: jax.Array, chunk: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(stack, new, chunk * len(new), 0)
 
-    def blocks_of(chunk: jax.Array) -> jax.Array:
+    def blocks_of(tensor: jax.Array, chunk: jax.Array) -> jax.Array:
         return part.cut(read(tensor, chunk, part.padded[0]))
 
-    def accumulate(chunk: jax.Array, stacks: Matrices) -> Matrices:
-        blocks, new = blocks_of(chunk), []
+    def accumulate(
+        stacks: Matrices, tensor: jax.Array, decay: Any, chunk: jax.Array
+    ) -> Matrices:
+        blocks, new = blocks_of(tensor, chunk), []
         for axis, stack in enumerate(stacks):
             own = read(stack, chunk, part.num_blocks)
             fresh = _statistic(blocks, axis, diagonal=stack.ndim == 2)
-            if moment.decay is None:
+            if decay is None:
                 after = own + fresh
             else:
-                keep = moment.decay.astype(own.dtype)
+                keep = decay.astype(own.dtype)
                 after = keep * own + (1 - keep) * fresh
             after = jnp.where(_finite(fresh), after, own)
             new.append(write(stack, after, chunk))
         return tuple(new)
 
     if chunks == 1:
-        statistics = jax.lax.cond(
+        statistics = rarely(
             moment.taken,
-            functools.partial(accumulate, jnp.zeros([], jnp.int32)),
-            lambda stacks: stacks,
+            accumulate,
             state.statistics,
+            tensor,
+            moment.decay,
+            jnp.zeros([], jnp.int32),
         )
     else:
-        # without a turn they stay where they are; a conditional would copy them
+        # A conditional would copy the statistics, so make the loop empty instead.
         turns = jnp.where(moment.taken, chunks, 0)
-        statistics = jax.lax.fori_loop(0, turns, accumulate, state.statistics)
+        statistics = jax.lax.fori_loop(
+            0,
+            turns,
+            lambda chunk, stacks: accumulate(stacks, tensor, moment.decay, chunk),
+            state.statistics,
+        )
     roots = inverse_roots(
         statistics,
         state.roots,
@@ -273,7 +282,7 @@ def advance(
 
     def precondition(chunk: jax.Array, carry: Any) -> Any:
         directions, own_squares, squares, memory = carry
-        blocks = blocks_of(chunk)
+        blocks = blocks_of(tensor, chunk)
         found = _precondition(
             blocks, tuple(read(stack, chunk, part.num_blocks) for stack in roots)
         )

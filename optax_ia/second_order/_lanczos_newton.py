@@ -43,7 +43,7 @@ def _(state: LanczosNewtonState) -> dict[str, jax.Array]:
     seed=Integer(minimum=0),
 )
 def lanczos_newton(
-    learning_rate: optax.ScalarOrSchedule = 1.0,
+    learning_rate: optax.ScalarOrSchedule = 0.1,
     damping: jax.typing.ArrayLike = 1.0,
     num_steps: int = 50,
     *,
@@ -73,7 +73,8 @@ def lanczos_newton(
         the rate :math:`\alpha/\delta`: scale it with the damping.
       damping: :math:`\delta` > 0. It must exceed the most negative eigenvalue in size,
         or the step along it explodes: 0.1 to 1 for small networks, which is why the
-        default is large. Read ``smallest_eigenvalue`` from :func:`diagnostics`.
+        default is large. A learning rate of 1 then trains perceptrons of one hidden
+        layer ten times faster, and diverges on those of three. Read ``smallest_eigenvalue`` from :func:`diagnostics`.
       num_steps: k >= 1 products each update; cut to the number of parameters. Static.
       sharp_scale: :math:`\eta` > 0.
       seed: of the random vectors, one for each update.

@@ -74,7 +74,8 @@ def lanczos_newton(
       damping: :math:`\delta` > 0. It must exceed the most negative eigenvalue in size,
         or the step along it explodes: 0.1 to 1 for small networks, which is why the
         default is large. A learning rate of 1 then trains perceptrons of one hidden
-        layer ten times faster, and diverges on those of three. Read ``smallest_eigenvalue`` from :func:`diagnostics`.
+        layer ten times faster, and diverges on those of three. Read
+        ``smallest_eigenvalue`` from :func:`diagnostics`.
       num_steps: k >= 1 products each update; cut to the number of parameters. Static.
       sharp_scale: :math:`\eta` > 0.
       seed: of the random vectors, one for each update.
